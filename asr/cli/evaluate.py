@@ -1,0 +1,70 @@
+"""`asr evaluate`: word error rates of a model on transcribed recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    tables: Annotated[
+        list[Path],
+        typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings.", show_default=False),
+    ],
+    model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
+    engine: Annotated[str, typer.Option(help="onnx, or torch.")] = "onnx",
+    decoder: Annotated[str, typer.Option(help="greedy.")] = "greedy",
+    chunk_ms: Annotated[int, typer.Option(help="Audio is streamed in chunks of this length.", min=1)] = 160,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write every utterance here as a JSON line.")
+    ] = None,
+) -> int:
+    """Stream the recordings of TABLE and print word and character error rates by source.
+
+    TABLE has a header and the columns id, text and path (an audio file, relative to the table) or shard (a tar beside
+    the table that holds ID.opus, ID.wav, ...); optionally source, speaker, seconds.
+    """
+    import json
+    from dataclasses import asdict
+
+    from asr.cli.main import complain
+    from asr.cli.training_extra import training_extra
+
+    with training_extra():
+        from asr.data import merge, read_manifest
+        from asr.evaluate import recognise, score
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from asr.package import DEFAULT_MODEL
+    from asr.recognizer import Recognizer
+    from asr.writers import LineWriter
+
+    manifest = merge(read_manifest(table) for table in tables)
+    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder)
+    console = Console(stderr=True)
+    results = recognise(manifest.utterances, recognizer, chunk_ms)
+    bar = track(results, "Evaluating", total=len(manifest.utterances), console=console, disable=not console.is_terminal)
+    if output is None:
+        hypotheses = list(bar)
+    else:
+        hypotheses = []
+        with LineWriter(output) as writer:
+            for hypothesis in bar:
+                hypotheses.append(hypothesis)
+                writer.write(json.dumps(asdict(hypothesis)))
+    columns = ("source", "utterances", "words", "WER %", "sub", "del", "ins", "CER %", "real-time factor")
+    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {decoder}, chunks of {chunk_ms} ms")
+    for row in score(hypotheses):
+        table.add_row(
+            row.source, str(row.utterances), str(row.words), f"{100 * row.word_error_rate:.1f}",
+            str(row.substitutions), str(row.deletions), str(row.insertions),
+            f"{100 * row.character_error_rate:.1f}", f"{row.real_time_factor:.4f}",
+        )  # fmt: skip
+    Console(width=None if console.is_terminal else 120).print(table)
+    for rejected in manifest.rejected:
+        complain(f"left out {rejected.id or 'a row'} (line {rejected.line}): {rejected.reason}")
+    return 1 if manifest.rejected else 0

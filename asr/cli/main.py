@@ -1,0 +1,71 @@
+"""The command `asr`: its subcommands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from asr.errors import RillError
+
+COMMANDS = ("transcribe", "models", "train", "evaluate", "export", "synthesise")  # in the order of the help
+INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
+
+# Click's ClickException: what it raises for a wrong command line. Newer typers carry their own copy of click.
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def build_app() -> typer.Typer:
+    """The command line with every subcommand; imports their signatures only."""
+    app = typer.Typer(
+        name="asr", help="Live speech recognition on an ordinary CPU.", add_completion=False,
+        pretty_exceptions_enable=False, invoke_without_command=True,
+    )
+
+    @app.callback()
+    def root(
+        context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+    ) -> None:
+        if show_version:
+            print(f"rill-asr {_version()}")
+            raise typer.Exit
+        if context.invoked_subcommand is None:
+            print(context.get_help())
+
+    for name in COMMANDS:
+        app.command(name)(getattr(import_module(f"asr.cli.{name}"), name))
+    return app
+
+
+def main() -> int:
+    """Run the command line and return its exit status; only a bug of ours ends in a traceback."""
+    try:
+        status = build_app()(standalone_mode=False)
+        sys.stdout.flush()
+        return status if type(status) is int else 0
+    except RillError as error:
+        return complain(error, error.exit_code)
+    except CommandLineError as error:
+        return complain(f"{error.format_message()} See 'asr --help'.", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _version() -> str:
+    try:
+        return version("rill-asr")
+    except PackageNotFoundError:
+        return "(run from its source, not installed)"
+
+
+def complain(error: object, status: int = 1) -> int:
+    """Print one line on stderr and return the status."""
+    print("asr: " + " ".join(str(error).split()), file=sys.stderr)
+    return status

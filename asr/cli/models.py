@@ -1,0 +1,12 @@
+"""`asr models`: list the models that came with Rill."""
+
+from __future__ import annotations
+
+
+def models() -> None:
+    """List the shipped models: name, size of what a recogniser loads, folder."""
+    from asr.package import DEFAULT_MODEL, shipped_models
+
+    for name, folder in shipped_models().items():
+        megabytes = (folder / "model.onnx").stat().st_size / 1e6
+        print(f"{name}\t{megabytes:.1f} MB\t{folder}" + ("\t(default)" if name == DEFAULT_MODEL else ""))

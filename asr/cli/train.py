@@ -1,0 +1,146 @@
+"""`asr train`: from transcribed recordings to weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from asr.corpus import Corpus
+    from asr.train import Trainer
+
+
+def train(
+    tables: Annotated[
+        list[Path],
+        typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings.", show_default=False),
+    ],
+    run: Annotated[
+        Path, typer.Option("--run", "-r", help="Folder of the run: checkpoint, curve, features. Resumed if it exists.")
+    ],
+    dev: Annotated[Path | None, typer.Option(help="Table to measure on after every epoch; never trained on.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="A tar of noise recordings.")] = None,
+    rooms: Annotated[Path | None, typer.Option(help="A tar of room responses.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of features and alignments, to share between runs. [default: RUN/cache]")
+    ] = None,
+    variants: Annotated[int, typer.Option(help="Versions of each recording; all but one augmented.", min=1)] = 4,
+    align: Annotated[bool, typer.Option(help="Start from frame-level targets by forced alignment.")] = True,
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    batch_seconds: Annotated[float, typer.Option(help="Audio in a batch, padding included.")] = 160.0,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1.5e-3,
+    size: Annotated[int, typer.Option(help="Units of an LSTM layer.", min=1)] = 384,
+    look_ahead: Annotated[
+        str, typer.Option(help="Frames (30 ms) each layer looks ahead; as many numbers as layers.")
+    ] = "2,2,2,2,0",
+    masks: Annotated[float, typer.Option(help="Strength of SpecAugment; 0 is none.", min=0.0)] = 1.0,
+    dropout: Annotated[float, typer.Option()] = 0.15,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bfloat16 where it is fast), 32-true, bf16-mixed.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch's choice]", min=1)] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Save at least this often.", min=0.0)] = 180.0,
+    workers: Annotated[int, typer.Option(help="Processes that compute features and alignments.", min=1)] = 2,
+) -> None:
+    """Train an acoustic model; stop it at will and give the same command to go on.
+
+    TABLE has a header and the columns id, text and path (an audio file, relative to the table) or shard (a tar beside
+    the table that holds ID.opus, ID.wav, ...); optionally source, speaker, seconds.
+    """
+    from rich.console import Console
+
+    from asr.cli.training_extra import training_extra
+    from asr.errors import UsageError
+
+    with training_extra():
+        import torch
+
+        from asr.recipe import RecipeOptions, prepare, write_rejected
+        from asr.specaugment import SpecAugment
+        from asr.tokens import CHARACTERS, PHONES
+        from asr.train import Trainer, TrainOptions
+        from models.acoustic import AcousticConfig
+    console = Console(stderr=True)
+    if threads:
+        torch.set_num_threads(threads)
+    options = TrainOptions(
+        epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks)
+    )  # fmt: skip
+    try:
+        frames = tuple(int(part) for part in look_ahead.split(","))
+        phone_layer = max((k for k, ahead in enumerate(frames, start=1) if ahead), default=len(frames))
+        config = AcousticConfig(
+            len(CHARACTERS), len(PHONES), size=size, look_ahead_frames=frames, phone_layer=phone_layer, dropout=dropout
+        )
+    except ValueError as error:
+        raise UsageError(f"impossible model: {error}") from error
+    recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
+    run.mkdir(parents=True, exist_ok=True)
+    with _bar(console) as bar:
+        task = bar.add_task("aligning", visible=False)
+        corpus, dev_corpus = prepare(
+            recipe, cache or run / "cache", config, workers,
+            lambda done, total: bar.update(task, completed=done, total=total, visible=done < total),
+        )  # fmt: skip
+    write_rejected(corpus.rejected, run / "rejected.tsv")
+    _describe(corpus, run, console)
+    trainer = Trainer(run, corpus, dev_corpus, config, options, device, precision)
+    _fit(trainer, checkpoint_seconds, console)
+    console.print(f"finished: {run}; next: asr export {run} --output MODEL", highlight=False)
+
+
+def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
+    """Run the loop under a progress bar; where stderr is no terminal, a line at every epoch."""
+    if trainer.step:
+        console.print(f"resuming at step {trainer.step} of {trainer.steps}", highlight=False)
+    epoch_shown = trainer.step // trainer.steps_an_epoch
+
+    def show_epoch() -> None:
+        rows = [row for row in trainer.curve.rows() if row["dev_wer"]]
+        if rows:
+            last = rows[-1]
+            console.print(
+                f"epoch {last['epoch']}: {float(last['audio_hours']):.1f} h heard in {float(last['minutes']):.1f} min, "
+                f"loss {last['loss']}, dev WER {100 * float(last['dev_wer']):.1f} %, CER "
+                f"{100 * float(last['dev_cer']):.1f} %, PER {100 * float(last['dev_per']):.1f} %",
+                highlight=False,
+            )
+
+    with _bar(console) as bar:
+        task = bar.add_task("training", total=trainer.steps, completed=trainer.step)
+
+        def report(progress) -> None:
+            nonlocal epoch_shown
+            if progress.epoch != epoch_shown:
+                epoch_shown = progress.epoch
+                show_epoch()
+            description = f"epoch {progress.epoch + 1}, loss {progress.loss:.3f}, {progress.audio_hours:.1f} h"
+            bar.update(task, completed=progress.step, description=description)
+
+        trainer.fit(report, checkpoint_seconds)
+    show_epoch()
+
+
+def _describe(corpus: Corpus, run: Path, console: Console) -> None:
+    hours = sum(example.seconds for example in corpus.examples) / 3600
+    console.print(f"{len(corpus.examples)} utterances, {hours:.2f} h", highlight=False)
+    if corpus.rejected:
+        reasons = Counter(row.reason.split(":")[0] for row in corpus.rejected)
+        console.print(f"{len(corpus.rejected)} left out, named in {run / 'rejected.tsv'}:", highlight=False)
+        for reason, count in reasons.most_common(5):
+            console.print(f"  {count} because {reason}", highlight=False)
+
+
+def _bar(console: Console):
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    return progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

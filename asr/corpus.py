@@ -1,0 +1,159 @@
+"""What training learns from: features of utterances with their targets, and the plan of an epoch's batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.alignment_store import AlignmentStore
+from asr.data import Rejected
+from asr.feature_store import FeatureStore
+from asr.lexicon import Lexicon
+from asr.tokens import CHARACTERS, PHONES, WORD_BORDER, TokenTable
+from models.acoustic import AcousticConfig
+
+IGNORED = -100  # frame target of a frame that nobody has aligned
+WORST_SCORE = -45.0  # of a forced alignment: below it most transcripts are of something else
+
+
+class Batch(NamedTuple):
+    """Padded utterances; T rows of targets are followed by the network's delay in padding."""
+
+    mels: Tensor  # (B, (T + delay) * stack, M) float32, padded with silence
+    frames: Tensor  # (B,) acoustic frames of each utterance
+    characters: Tensor  # (all characters,) ids, utterance after utterance
+    character_lengths: Tensor  # (B,)
+    phones: Tensor  # (all phones,)
+    phone_lengths: Tensor  # (B,)
+    aligned: Tensor  # (B, T) phone id of each frame by forced alignment, or IGNORED
+
+    def to(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply ``move`` (to a device, say) to every tensor."""
+        return Batch(*(move(tensor) for tensor in self))
+
+
+@dataclass(frozen=True)
+class Example:
+    """One usable utterance."""
+
+    store: int
+    index: int  # in the store
+    seconds: float
+    text: str
+    source: str
+    characters: np.ndarray  # ids
+    phones: np.ndarray  # ids
+    aligned: np.ndarray | None  # (F,) int8 phone of each mel frame at speed 1
+
+
+class Corpus:
+    """Examples of one or more feature stores; ``rejected`` names the utterances that cannot be learnt from and why."""
+
+    def __init__(
+        self,
+        stores: Sequence[FeatureStore],
+        config: AcousticConfig,
+        lexicon: Lexicon,
+        alignments: AlignmentStore | None = None,
+    ) -> None:
+        self.stores = tuple(stores)
+        self.config = config
+        characters, phones = TokenTable(CHARACTERS), TokenTable(PHONES)
+        examples: list[Example] = []
+        rejected: list[Rejected] = []
+        for number, store in enumerate(self.stores):
+            rejected += store.rejected
+            for index, utterance in enumerate(store.utterances):
+                aligned = alignments.phones(utterance.id) if alignments else None
+                letters = np.array(characters.encode(utterance.text.replace(" ", WORD_BORDER)))
+                spoken = [phone for word in utterance.text.split() for phone in lexicon.pronounce(word)[0]]
+                example = Example(
+                    number, index, utterance.seconds, utterance.text, utterance.source, letters,
+                    np.array(phones.encode(spoken)), aligned,
+                )
+                reason = _doubt(alignments, utterance.id) or self._unlearnable(store, example)
+                if reason:
+                    rejected.append(Rejected(utterance.id, 0, reason))
+                else:
+                    examples.append(example)
+        self.examples = tuple(examples)
+        self.rejected = tuple(rejected)
+
+    def plan(self, seed: int, epoch: int, batch_seconds: float) -> list[list[tuple[int, int]]]:
+        """An epoch's batches in order, as (example, variant) pairs: the same for the same seed and epoch.
+
+        Batches hold utterances of like length, at most ``batch_seconds`` of audio with its padding.
+        """
+        random = np.random.default_rng((seed, epoch))
+        available = [store.variants for store in self.stores]
+        variants = [int(random.choice(available[example.store])) for example in self.examples]
+        lengths = np.array([example.seconds for example in self.examples])
+        order = np.argsort(lengths * random.uniform(0.9, 1.1, len(lengths)))  # so that batches differ between epochs
+        batches: list[list[tuple[int, int]]] = []
+        batch: list[tuple[int, int]] = []
+        longest = 0.0
+        for number in order.tolist():
+            longest = max(longest, lengths[number])
+            if batch and longest * (len(batch) + 1) > batch_seconds:
+                batches.append(batch)
+                batch, longest = [], lengths[number]
+            batch.append((number, variants[number]))
+        if batch:
+            batches.append(batch)
+        return [batches[number] for number in random.permutation(len(batches))]
+
+    def collate(self, members: Sequence[tuple[int, int]]) -> Batch:
+        """Read the features of (example, variant) pairs and pad them into one batch."""
+        config = self.config
+        stack, delay = config.stack, config.delay_frames
+        examples = [self.examples[number] for number, _ in members]
+        stores = [self.stores[example.store] for example in examples]
+        mels = [store.mels(example.index, variant)
+                for store, example, (_, variant) in zip(stores, examples, members, strict=True)]
+        frames = np.array([len(mel) // stack for mel in mels])
+        longest = int(frames.max())
+        silence = np.log(config.frontend.floor)
+        padded = np.full((len(mels), (longest + delay) * stack, config.frontend.mels), silence, dtype=np.float32)
+        aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
+        for row, (mel, example, store, (_, variant)) in enumerate(zip(mels, examples, stores, members, strict=True)):
+            padded[row, : len(mel)] = mel
+            if example.aligned is not None:
+                centres = np.arange(frames[row]) * stack + stack // 2  # mel frames, at this variant's speed
+                original = np.rint(centres * store.speed(example.index, variant)).astype(int)
+                original = original[original < len(example.aligned)]
+                aligned[row, : len(original)] = example.aligned[original]
+        return Batch(
+            torch.from_numpy(padded),
+            torch.from_numpy(frames),
+            torch.from_numpy(np.concatenate([example.characters for example in examples])),
+            torch.tensor([len(example.characters) for example in examples]),
+            torch.from_numpy(np.concatenate([example.phones for example in examples])),
+            torch.tensor([len(example.phones) for example in examples]),
+            torch.from_numpy(aligned),
+        )
+
+    def _unlearnable(self, store: FeatureStore, example: Example) -> str | None:
+        """Why CTC cannot align an example: it needs a frame a token, and one more between equal neighbours."""
+        fewest = min(int(store.frames(variant)[example.index]) for variant in store.variants) // self.config.stack
+        for name, ids in (("characters", example.characters), ("phones", example.phones)):
+            needed = len(ids) + int(np.count_nonzero(ids[1:] == ids[:-1]))
+            if needed > fewest:
+                return f"{len(ids)} {name} need {needed} frames, its audio has {fewest}"
+        return None
+
+
+def _doubt(alignments: AlignmentStore | None, utterance_id: str) -> str | None:
+    """Why a transcript is not believed, if it is not."""
+    if alignments is None:
+        return None
+    if utterance_id in alignments.failures:
+        return f"its transcript does not align with its audio: {alignments.failures[utterance_id]}"
+    score = alignments.score(utterance_id)
+    if score is not None and score < WORST_SCORE:
+        return f"its transcript aligns badly with its audio: score {score}, at least {WORST_SCORE} is wanted"
+    return None

@@ -1,0 +1,166 @@
+"""Writing a trained model as a folder that the recogniser loads: ONNX graph, weights, tokens, configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from asr.errors import ModelError
+from asr.tokens import CHARACTERS, PHONES, TokenTable
+from models.acoustic import AcousticConfig, AcousticModel
+from models.encoder import EncoderState
+
+FORMAT = 1
+OPSET = 17
+
+
+class _StreamingGraph(nn.Module):
+    """One chunk with the state as plain inputs and outputs, batch first, as other languages will call it."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, samples: Tensor, hidden: Tensor, cell: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        state = EncoderState(hidden, cell, context.transpose(0, 1))
+        log_probs, state = self.model.step(self.model.logmel(samples), state)
+        return log_probs.characters, log_probs.phones, state.hidden, state.cell, state.context.transpose(0, 1)
+
+
+def export_onnx(model: AcousticModel, path: Path) -> None:
+    """Write the streaming graph: fp32 arithmetic, large weights stored as fp16 to halve the file.
+
+    Inputs: ``samples`` (B, N) float32, N = window_samples + (T - 1) * frame_samples with T >= 1; ``hidden`` and
+    ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters`` and ``phones``
+    (B, T, V) log-probabilities; ``next_hidden``, ``next_cell``, ``next_context``. Row t speaks of the frame
+    ``delay_frames`` earlier; the first ``delay_frames`` rows of a stream mean nothing. The caller drops the first
+    ``T * frame_samples`` samples of its buffer after the call.
+    """
+    config = model.config
+    model = _rounded_to_half(model).eval()
+    graph = _StreamingGraph(model)
+    batch = 2  # not 1, so that nothing is folded into a constant of batch one
+    state = model.encoder.initial_state(batch)
+    samples = torch.zeros(batch, config.window_samples + 3 * config.frame_samples)
+    names = ["characters", "phones", "next_hidden", "next_cell", "next_context"]
+    torch.onnx.export(
+        graph,
+        (samples, state.hidden, state.cell, state.context.transpose(0, 1)),
+        str(path),
+        input_names=["samples", "hidden", "cell", "context"],
+        output_names=names,
+        dynamic_axes={
+            "samples": {0: "batch", 1: "samples"},
+            "hidden": {1: "batch"},
+            "cell": {1: "batch"},
+            "context": {0: "batch"},
+            "characters": {0: "batch", 1: "frames"},
+            "phones": {0: "batch", 1: "frames"},
+            "next_hidden": {1: "batch"},
+            "next_cell": {1: "batch"},
+            "next_context": {0: "batch"},
+        },
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    proto = onnx.load(str(path))
+    _store_weights_as_half(proto)
+    helper.set_model_props(
+        proto,
+        {
+            "sample_rate": str(config.frontend.sample_rate),
+            "frame_samples": str(config.frame_samples),
+            "window_samples": str(config.window_samples),
+            "delay_frames": str(config.delay_frames),
+            "characters": " ".join(CHARACTERS),
+            "phones": " ".join(PHONES),
+        },
+    )
+    onnx.checker.check_model(proto)
+    onnx.save(proto, str(path))
+
+
+def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str | None = None) -> None:
+    """Write a complete model folder; `config.json`, which names the checksums, comes last and by rename.
+
+    Raises:
+        ModelError: the model's heads do not fit Rill's token tables.
+    """
+    config = model.config
+    if (config.characters, config.phones) != (len(CHARACTERS), len(PHONES)):
+        raise ModelError(
+            f"the model has {config.characters} characters and {config.phones} phones, "
+            f"the token tables have {len(CHARACTERS)} and {len(PHONES)}: train it with this version of Rill"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    export_onnx(model, folder / "model.onnx")
+    TokenTable(CHARACTERS).write(folder / "characters.txt")
+    TokenTable(PHONES).write(folder / "phones.txt")
+    if card is not None:
+        (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    files = ("model.onnx", "model.safetensors", "characters.txt", "phones.txt")
+    description = {
+        "format": FORMAT,
+        "name": name,
+        "language": "en",
+        "sample_rate": config.frontend.sample_rate,
+        "frame_samples": config.frame_samples,
+        "window_samples": config.window_samples,
+        "delay_frames": config.delay_frames,
+        "acoustic": config.to_dict(),
+        "files": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files},
+    }
+    partial = folder / "config.json.partial"
+    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / "config.json")
+
+
+def load_acoustic_model(folder: Path) -> AcousticModel:
+    """Rebuild the torch model of a model folder, in evaluation mode.
+
+    Raises:
+        ModelError: the weights do not fit the configuration, or either cannot be read.
+    """
+    try:
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = AcousticModel(AcousticConfig.from_dict(description["acoustic"]))
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict({key: value.float() for key, value in weights.items()})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder}: cannot rebuild the model ({reason}); fetch or export it again") from error
+    return model.eval()
+
+
+def _rounded_to_half(model: AcousticModel) -> AcousticModel:
+    """A copy whose weights are what the fp16 files hold, so that every engine computes with the same numbers."""
+    copy = AcousticModel(model.config)
+    copy.load_state_dict({key: value.detach().cpu().half().float() for key, value in model.state_dict().items()})
+    return copy
+
+
+def _store_weights_as_half(proto: onnx.ModelProto) -> None:
+    """Replace large fp32 initialisers that fp16 holds exactly by fp16 ones and a cast, folded when a session opens."""
+    graph = proto.graph
+    for tensor in list(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 1024:
+            continue
+        half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue  # the Fourier basis and the filterbank keep their digits
+        name = tensor.name
+        graph.initializer.remove(tensor)
+        graph.initializer.append(numpy_helper.from_array(half, name + ".half"))
+        graph.node.insert(0, helper.make_node("Cast", [name + ".half"], [name], to=onnx.TensorProto.FLOAT))

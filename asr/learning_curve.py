@@ -1,0 +1,66 @@
+"""The learning curve of a run: a CSV that grows as training goes on, and its picture."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    "step", "epoch", "audio_hours", "minutes", "learning_rate",
+    "loss", "characters", "phones", "aligned", "dev_wer", "dev_cer", "dev_per",
+)  # fmt: skip
+
+
+class LearningCurve:
+    """Rows of ``curve.csv``; a resumed run first forgets what came after its checkpoint."""
+
+    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+        self.path = folder / "curve.csv"
+        self.picture = folder / "curve.png"
+        kept = [row for row in self.rows() if int(row["step"]) <= resume_step] if resume_step else []
+        with open(self.path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def rows(self) -> list[dict[str, str]]:
+        """All rows so far, values as text, "" where a row has none."""
+        if not self.path.is_file():
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def add(self, **values: Any) -> None:
+        """Append a row; floats are shortened to six digits."""
+        row = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS, restval="").writerow(row)
+
+    def draw(self) -> None:
+        """Write ``curve.png``: losses and dev error rates against hours of audio heard."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        rows = self.rows()
+        figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+        for axis, names in ((losses, ("loss", "characters", "phones", "aligned")), (errors, COLUMNS[-3:])):
+            for name in names:
+                points = [(float(row["audio_hours"]), float(row[name])) for row in rows if row[name]]
+                if points:
+                    hours, values = zip(*points, strict=True)
+                    axis.plot(hours, values, label=name.removeprefix("dev_"), marker="." if axis is errors else None)
+            axis.set_xlabel("audio heard (hours)")
+            axis.grid(alpha=0.3)
+            if axis.lines:
+                axis.legend()
+        losses.set_ylabel("training loss (nats a frame)")
+        errors.set_ylabel("dev error rate, greedy")
+        errors.set_ylim(0, 1.05)
+        partial = self.picture.with_suffix(".partial.png")
+        figure.savefig(partial, dpi=110)
+        pyplot.close(figure)
+        os.replace(partial, self.picture)

@@ -1,0 +1,62 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asr.corpus import IGNORED, Batch
+from models.acoustic import AcousticModel, LogProbs
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each task counts; all losses are in nats a frame."""
+
+    characters: float
+    phones: float
+    aligned: float
+
+
+def loss_weights(progress: float) -> LossWeights:
+    """The weights at a point of training, 0 to 1, as a pure function.
+
+    CTC from scratch says nothing but blank for a hundred hours of audio; cross-entropy against aligned frames teaches
+    the lower layers phones within one. So alignment leads at first and is a small regulariser in the end.
+    """
+    fading = 0.5 * (1 + math.cos(math.pi * min(1.0, progress / 0.5)))
+    return LossWeights(characters=1.0, phones=0.7, aligned=0.1 + 0.9 * fading)
+
+
+class Objective(nn.Module):
+    """An acoustic model with a third head that exists in training only: the phone of each frame, silence included."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        super().__init__()
+        self.model = model
+        size = model.config.size
+        self.frame_head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, model.config.phones))
+
+    def forward(self, mels: Tensor, batch: Batch) -> tuple[LogProbs, dict[str, Tensor]]:
+        """Masked mels of a batch -> log-probabilities (B, T, V), and the losses in nats a frame by task."""
+        config = self.model.config
+        outputs, _ = self.model.encode(mels, self.model.encoder.initial_state(len(mels)))
+        outputs = [output[config.delay_frames :] for output in outputs]  # (T, B, H)
+        log_probs = self.model.heads(outputs)
+        frame_scores = self.frame_head(outputs[config.phone_layer - 1]).float().transpose(0, 1)  # (B, T, V)
+        frames = batch.frames.sum()
+        losses = {
+            "characters": _ctc(log_probs.characters, batch.frames, batch.characters, batch.character_lengths) / frames,
+            "phones": _ctc(log_probs.phones, batch.frames, batch.phones, batch.phone_lengths) / frames,
+            "aligned": functional.cross_entropy(
+                frame_scores.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
+            ) / (batch.aligned != IGNORED).sum().clamp(min=1),
+        }
+        return log_probs, losses
+
+
+def _ctc(log_probs: Tensor, frames: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    return functional.ctc_loss(log_probs.transpose(0, 1), targets, frames, lengths, reduction="sum", zero_infinity=True)

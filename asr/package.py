@@ -1,0 +1,145 @@
+"""Model folders: finding one by name or path, and checking that it is whole and unaltered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from asr.errors import DataError, ModelError, UnknownModelError
+from asr.tokens import TokenTable
+from streaming.engine import Rates
+
+DEFAULT_MODEL = "rill-en-small"
+FORMAT = 1  # of the folder; raised when older code could no longer read it
+FILES = ("model.onnx", "model.safetensors", "characters.txt", "phones.txt")
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A model folder that has been read and verified."""
+
+    folder: Path
+    name: str
+    language: str
+    rates: Rates
+    characters: TokenTable  # of the character head
+    phones: TokenTable  # of the phone head
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX graph."""
+        return self.folder / "model.onnx"
+
+    @classmethod
+    def open(cls, name_or_path: str | Path) -> ModelPackage:
+        """Find, read and verify a model folder.
+
+        Args:
+            name_or_path: the name of a shipped model (``asr models`` lists them) or the path of a model folder.
+        Raises:
+            UnknownModelError: there is no such model.
+            ModelError: a file is missing, altered or not understood.
+        """
+        folder = find_model(name_or_path)
+        config = _read_config(folder)
+        _verify(folder, config)
+        try:
+            rates = Rates(
+                sample_rate=_whole(config, "sample_rate"),
+                frame_samples=_whole(config, "frame_samples"),
+                window_samples=_whole(config, "window_samples"),
+                delay_frames=_whole(config, "delay_frames", least=0),
+            )
+            name, language = str(config["name"]), str(config["language"])
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"{folder}/config.json: {_reason(error)}; fetch or export the model again") from error
+        characters, phones = _read_tokens(folder / "characters.txt"), _read_tokens(folder / "phones.txt")
+        return cls(folder, name, language, rates, characters, phones)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Folders of the models that came with Rill, by name."""
+    root = Path(str(resources.files("models"))) / "pretrained"
+    return {config.parent.name: config.parent for config in sorted(root.glob("*/config.json"))}
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The folder of a model.
+
+    A string without a slash is a name first and a folder here second; anything else is a path.
+
+    Raises:
+        UnknownModelError: there is no such name or folder.
+    """
+    shipped = shipped_models()
+    if isinstance(name_or_path, str) and name_or_path in shipped:
+        return shipped[name_or_path]
+    folder = Path(name_or_path).expanduser()
+    if str(name_or_path) and folder.is_dir():
+        return folder
+    known = ", ".join(shipped) or "none"
+    raise UnknownModelError(
+        f"unknown model '{name_or_path}': give a shipped model ({known}) or the path of a model folder"
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} is no model folder: it has no config.json; make one with 'asr export'") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({_reason(error)}); fetch or export the model again") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise ModelError(
+            f"{path} has format {found!r}, this version of Rill reads format {FORMAT}: "
+            "update Rill or export the model again"
+        )
+    return config
+
+
+def _verify(folder: Path, config: dict[str, Any]) -> None:
+    """Compare every file with the checksum written when the model was exported."""
+    checksums = config.get("files")
+    if not isinstance(checksums, dict) or not set(FILES) <= set(checksums):
+        raise ModelError(f"{folder}/config.json names no checksums of {', '.join(FILES)}; export the model again")
+    for file in FILES:
+        try:
+            with (folder / file).open("rb") as stream:
+                checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_reason(error)})"
+            raise ModelError(f"model {folder}: {file} {problem}; fetch or export the model again") from error
+        if checksum != checksums[file]:
+            raise ModelError(
+                f"model {folder}: {file} was altered or damaged (its checksum is not the one in config.json); "
+                "fetch or export the model again"
+            )
+
+
+def _read_tokens(path: Path) -> TokenTable:
+    try:
+        return TokenTable.read(path)
+    except DataError as error:
+        raise ModelError(f"{error}; fetch or export the model again") from error
+
+
+def _whole(config: dict[str, Any], key: str, least: int = 1) -> int:
+    value = config[key]
+    if type(value) is not int or value < least:
+        raise ValueError(f"{key} must be a whole number from {least}, got {value!r}")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return re.sub(r"\s+", " ", text)

@@ -1,0 +1,210 @@
+"""The recogniser: a model, a decoder and an endpoint rule, ready for files, arrays and live streams."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.audio import AudioFile, as_samples, check_rate
+from asr.ctc import GreedyDecoder
+from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
+from asr.package import DEFAULT_MODEL, ModelPackage
+from streaming.endpoint import EndpointRule
+from streaming.engine import Engine, OnnxEngine, TorchEngine
+from streaming.results import Result, joined
+from streaming.runner import Runner, RunnerState
+from streaming.sources import rechunked, resampled
+
+ENGINES = ("onnx", "torch")
+DECODERS = ("greedy",)
+FILE_CHUNK_MS = 2_000
+
+
+class Recognizer:
+    """Recognises speech. It keeps nothing of a stream, so one recogniser serves any number of streams and threads.
+
+    >>> recognizer = Recognizer.load()
+    >>> print(recognizer.transcribe("speech.wav").text)
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        """Wrap a runner; `Recognizer.load` makes one from a model folder."""
+        self._runner = runner
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        engine: str = "onnx",
+        decoder: str = "greedy",
+        endpoint: EndpointRule | None = None,
+        threads: int = 1,
+    ) -> Recognizer:
+        """Load a model.
+
+        Args:
+            model: the name of a shipped model or the path of a model folder.
+            engine: ``onnx``, or ``torch`` (needs torch installed).
+            decoder: ``greedy``: the most probable character of each frame.
+            endpoint: when an utterance of a stream is over.
+            threads: cores that the onnx engine may use for one stream.
+        Raises:
+            UsageError: an unknown engine or decoder, or a number of threads below 1.
+            ModelError: an unknown, incomplete or altered model, or an engine that is not installed.
+        """
+        _check_choice("engine", engine, ENGINES)
+        _check_choice("decoder", decoder, DECODERS)
+        if type(threads) is not int or threads < 1:
+            raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
+        package = ModelPackage.open(model)
+        try:
+            network = _open_engine(package, engine, threads)
+            return cls(Runner(network, GreedyDecoder(package.characters.symbols), endpoint))
+        except ValueError as error:
+            raise ModelError(f"{error}; export the model again") from error
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second that the model works at."""
+        return self._runner.sample_rate
+
+    def transcribe(
+        self,
+        audio: str | os.PathLike[str] | np.ndarray,
+        sample_rate: int | None = None,
+        *,
+        chunk_ms: int = FILE_CHUNK_MS,
+    ) -> Result:
+        """Recognise a whole recording.
+
+        Args:
+            audio: the path of any audio or video file, or samples: (N,) or (N, channels), float in [-1, 1], int16 or
+                int32.
+            sample_rate: of an array, in Hz; the model's own when not given.
+            chunk_ms: audio given to the model at once; the text does not depend on it.
+        Returns:
+            One final result from 0 to the length of the recording.
+        Raises:
+            AudioError: audio that is missing, empty, not audio; `DamagedAudioError` when only a part of a file could
+                be decoded: its ``result`` is what was recognised in that part.
+            UsageError: a sample rate or chunk length out of range, or a rate given for a file.
+        """
+        if isinstance(audio, str | os.PathLike):
+            if sample_rate is not None:
+                raise UsageError("sample_rate goes with an array; a file states its own")
+            with AudioFile(audio, self.sample_rate) as file:
+                result = self._whole(file, chunk_ms)
+            if file.damage is not None:
+                raise DamagedAudioError(file.damage, result)
+            return result
+        samples = as_samples(audio)
+        if len(samples) == 0:
+            raise AudioError("audio holds no samples: it is 0 s long")
+        return self._whole(self._at_model_rate([samples], sample_rate), chunk_ms)
+
+    def stream(self, chunks: Iterable[Any], sample_rate: int | None = None) -> Iterator[Result]:
+        """Recognise audio while it arrives.
+
+        Args:
+            chunks: arrays of any length, 0 included, as for `transcribe`.
+            sample_rate: of the chunks, in Hz; the model's own when not given.
+        Yields:
+            A partial result whenever the text of the utterance being spoken has changed, and a final one when it is
+            over. What is still open when the chunks end becomes final.
+        Raises:
+            AudioError: a chunk that is not audio.
+        """
+        if isinstance(chunks, np.ndarray | str | bytes):
+            raise UsageError("stream takes an iterable of arrays; use transcribe for one array or a file")
+        named = (as_samples(chunk, f"chunk {number}") for number, chunk in enumerate(chunks))
+        return self._results(self._at_model_rate(named, sample_rate))
+
+    def start(self) -> RunnerState:
+        """The state of a stream before any audio. States are immutable: keep, replay or fork them as you like."""
+        return self._runner.start()
+
+    def step(self, state: RunnerState, samples: Any) -> tuple[tuple[Result, ...], RunnerState]:
+        """Hear samples at ``sample_rate`` (another rate needs `stream` or `streaming.sources.Resampler`).
+
+        Returns:
+            Utterances that ended, as final results, then a partial result if its text changed; and the next state.
+        Raises:
+            AudioError: samples that are not audio, as for `transcribe`.
+        """
+        return self._runner.step(state, as_samples(samples))
+
+    def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
+        """End a stream: its last final results, and the state of a new stream."""
+        return self._runner.finish(state)
+
+    def _whole(self, blocks: Iterable[np.ndarray], chunk_ms: int) -> Result:
+        transcript = Transcript(self)
+        for chunk in rechunked(blocks, chunk_samples(chunk_ms, self.sample_rate)):
+            transcript.hear(chunk)
+        return transcript.result()
+
+    def _results(self, chunks: Iterable[np.ndarray]) -> Iterator[Result]:
+        state = self.start()
+        for chunk in chunks:
+            results, state = self.step(state, chunk)
+            yield from results
+        results, _ = self.finish(state)
+        yield from results
+
+    def _at_model_rate(self, chunks: Iterable[np.ndarray], sample_rate: int | None) -> Iterator[np.ndarray]:
+        rate = self.sample_rate if sample_rate is None else check_rate(sample_rate)
+        return resampled(chunks, rate, self.sample_rate)
+
+
+class Transcript:
+    """A recording as far as it has been heard; its result can be asked for at any time, without ending it."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+        self._state = recognizer.start()
+        self._finals: tuple[Result, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio heard."""
+        return self._state.samples / self._recognizer.sample_rate
+
+    def hear(self, samples: np.ndarray) -> None:
+        """Hear samples (N,) at the recogniser's rate."""
+        results, self._state = self._recognizer.step(self._state, samples)
+        self._finals += tuple(result for result in results if result.final)
+
+    def result(self) -> Result:
+        """One final result from 0 to the end of what was heard, as if the recording ended there."""
+        last, _ = self._recognizer.finish(self._state)
+        return joined(self._finals + last, self.seconds)
+
+
+def chunk_samples(chunk_ms: int, sample_rate: int) -> int:
+    """Samples in a chunk of so many milliseconds; raises UsageError unless that is a whole number from 1."""
+    if type(chunk_ms) is not int or chunk_ms < 1:
+        raise UsageError(f"chunk_ms must be a whole number from 1, got {chunk_ms!r}")
+    return max(1, chunk_ms * sample_rate // 1_000)
+
+
+def _open_engine(package: ModelPackage, engine: str, threads: int) -> Engine:
+    if engine == "onnx":
+        return OnnxEngine(package.graph, package.rates, threads=threads)
+    try:
+        from asr.export import load_acoustic_model
+    except ImportError as error:
+        raise ModelError(
+            f"engine torch needs {error.name or 'torch'}, which is not installed: pip install 'rill-asr[train]', or use "
+            "engine onnx"
+        ) from error
+    return TorchEngine(load_acoustic_model(package.folder))
+
+
+def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"unknown {what} {value!r}; give {' or '.join(allowed)}")

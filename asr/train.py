@@ -1,0 +1,308 @@
+"""Training an acoustic model: one visible loop, resumable at any step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jiwer import cer, wer
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from asr import checkpoint
+from asr.corpus import Corpus
+from asr.ctc import GreedyDecoder
+from asr.errors import DataError, UsageError
+from asr.learning_curve import LearningCurve
+from asr.objective import Objective, loss_weights
+from asr.specaugment import SpecAugment
+from asr.tokens import CHARACTERS
+from models.acoustic import AcousticConfig, AcousticModel
+
+LEAST_MEL_DEVIATION = 0.5  # a mel that band-limited training data never moves must not be blown up when it does
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What shapes the learning curve; saved in the checkpoint and checked on resume."""
+
+    epochs: int = 30
+    batch_seconds: float = 160.0  # audio in a batch, padding included
+    learning_rate: float = 1.5e-3  # the highest
+    warm_up: float = 0.05  # of all steps
+    weight_decay: float = 0.01
+    clip_norm: float = 2.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    masks: SpecAugment = SpecAugment()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_seconds <= 0 or self.learning_rate <= 0:
+            raise UsageError(
+                f"epochs, batch seconds and learning rate must be positive; "
+                f"got {self.epochs}, {self.batch_seconds}, {self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; ``report`` callbacks receive one after every step."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    audio_hours: float
+
+
+def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    warm_up_steps = max(1, round(options.warm_up * steps))
+    if step < warm_up_steps:
+        return options.learning_rate * (step + 1) / warm_up_steps
+    done = (step - warm_up_steps) / max(1, steps - warm_up_steps)
+    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """Exponential moving average of weights whose memory grows from a few steps to ``1 / (1 - decay)``."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - kept)
+
+    return update
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """Whether mixed precision pays: bfloat16 arithmetic in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+class Trainer:
+    """Trains one model on a corpus in a run folder, where it leaves checkpoints and the learning curve."""
+
+    def __init__(
+        self,
+        folder: Path,
+        corpus: Corpus,
+        dev: Corpus | None,
+        config: AcousticConfig,
+        options: TrainOptions,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not corpus.examples:
+            raise DataError("no utterance is left to learn from; see the reasons above")
+        self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
+        accelerator = Fabric(accelerator=device, devices=1)
+        if precision == "auto":
+            precision = "bf16-mixed" if supports_bfloat16(accelerator.device) else "32-true"
+        self.fabric = Fabric(accelerator=device, devices=1, precision=precision)
+        torch.manual_seed(options.seed)
+        self.objective = Objective(AcousticModel(config))
+        _set_normalisation(self.objective.model, corpus)
+        self.objective.to(self.fabric.device)
+        self.averaged = AveragedModel(self.objective, multi_avg_fn=moving_average(options.ema_decay))
+        groups = _parameter_groups(self.objective, options.weight_decay)
+        optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+        self.network, self.optimiser = self.fabric.setup(self.objective, optimiser)
+        self.step = 0
+        self.audio_seconds = 0.0
+        self.minutes = 0.0
+        self.best_wer = math.inf
+        # Epochs differ by a batch or two, so the schedule counts on the first one's length.
+        self.steps_an_epoch = len(corpus.plan(options.seed, 0, options.batch_seconds))
+        self.steps = self.steps_an_epoch * options.epochs
+        self._resume()
+        self.curve = LearningCurve(folder, self.step)
+
+    @property
+    def model(self) -> AcousticModel:
+        """The averaged model: what is evaluated and shipped."""
+        return self.averaged.module.model
+
+    def fit(self, report: Callable[[Progress], None] | None = None, checkpoint_seconds: float = 180.0) -> None:
+        """Train to the last epoch, saving at least every ``checkpoint_seconds``.
+
+        A KeyboardInterrupt saves before it goes on its way. A loss that is not a number ends the run with DataError,
+        the last checkpoint being from before it.
+        """
+        saved = begun = time.monotonic()
+        earlier_minutes = self.minutes
+        log = _Averages()
+        try:
+            for epoch in range(self.step // self.steps_an_epoch, self.options.epochs):
+                plan = self.corpus.plan(self.options.seed, epoch, self.options.batch_seconds)
+                plan = [plan[k % len(plan)] for k in range(self.steps_an_epoch)]
+                for members in plan[self.step % self.steps_an_epoch :]:
+                    log.add(self._learn(members))
+                    self.minutes = earlier_minutes + (time.monotonic() - begun) / 60
+                    if self.step % 50 == 0:
+                        self._log(epoch, log)
+                    if report:
+                        report(Progress(self.step, self.steps, epoch, log.last, self.audio_seconds / 3600))
+                    if time.monotonic() - saved > checkpoint_seconds:
+                        self._save()
+                        saved = time.monotonic()
+                self._end_epoch(epoch, log)
+                self._save()
+                saved = time.monotonic()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+
+    def error_rates(self, corpus: Corpus) -> tuple[float, float, float]:
+        """Greedy word, character and phone error rates of the averaged model, whole utterances, pooled."""
+        decoder = GreedyDecoder(CHARACTERS)
+        texts, guesses, phones, phone_guesses = [], [], [], []
+        self.averaged.eval()
+        with torch.inference_mode():
+            for members in corpus.plan(0, 0, self.options.batch_seconds):
+                batch = corpus.collate(members).to(self.fabric.to_device)
+                log_probs, _ = self.averaged.module(batch.mels, batch)
+                for row, (number, _) in enumerate(members):
+                    frames = int(batch.frames[row])
+                    rows = log_probs.characters[row, :frames].float().cpu().numpy()
+                    words, _ = decoder.finish(decoder.advance(decoder.start(), rows))
+                    texts.append(corpus.examples[number].text)
+                    guesses.append(" ".join(word.text for word in words))
+                    best = log_probs.phones[row, :frames].argmax(dim=-1).unique_consecutive().cpu().numpy()
+                    phones.append(" ".join(map(str, corpus.examples[number].phones)))
+                    phone_guesses.append(" ".join(map(str, best[best != 0])))
+        self.averaged.train()
+        return wer(texts, guesses), cer(texts, guesses), wer(phones, phone_guesses)
+
+    def _learn(self, members: Sequence[tuple[int, int]]) -> dict[str, float]:
+        """One optimiser step. All its randomness comes from the seed and the step, so a resumed run repeats itself."""
+        torch.manual_seed(self.options.seed * 1_000_003 + self.step)
+        batch = self.corpus.collate(members).to(self.fabric.to_device)
+        mels = self.options.masks(
+            batch.mels,
+            batch.frames * self.objective.model.config.stack,
+            self.objective.model.mel_mean,
+            np.random.default_rng((self.options.seed, self.step)),
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self.steps, self.options)
+        _, losses = self.network(mels, batch)
+        weights = asdict(loss_weights(self.step / self.steps))
+        total = sum(weights[task] * loss for task, loss in losses.items())
+        value = float(total.detach())
+        if not math.isfinite(value):
+            raise DataError(
+                f"the loss became {value} at step {self.step}; lower the learning rate "
+                f"({self.options.learning_rate}) and start again"
+            )
+        self.optimiser.zero_grad()
+        self.fabric.backward(total)
+        self.fabric.clip_gradients(self.network, self.optimiser, max_norm=self.options.clip_norm)
+        self.optimiser.step()
+        self.averaged.update_parameters(self.objective)
+        self.step += 1
+        self.audio_seconds += float(batch.frames.sum()) * self._frame_seconds
+        return {"loss": value, **{task: float(loss.detach()) for task, loss in losses.items()}}
+
+    @property
+    def _frame_seconds(self) -> float:
+        config = self.objective.model.config
+        return config.frame_samples / config.frontend.sample_rate
+
+    def _where(self, epoch: int) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "epoch": epoch + 1,
+            "audio_hours": self.audio_seconds / 3600,
+            "minutes": self.minutes,
+            "learning_rate": learning_rate(self.step, self.steps, self.options),
+        }
+
+    def _log(self, epoch: int, log: _Averages) -> None:
+        self.curve.add(**self._where(epoch), **log.take())
+
+    def _end_epoch(self, epoch: int, log: _Averages) -> None:
+        if self.dev:
+            word, character, phone = self.error_rates(self.dev)
+            self.curve.add(**self._where(epoch), **log.take(), dev_wer=word, dev_cer=character, dev_per=phone)
+            self.best_wer = min(self.best_wer, word)
+        self.curve.draw()
+
+    def _save(self) -> None:
+        checkpoint.save(self.folder, {
+            "config": self.objective.model.config.to_dict(),
+            "options": asdict(self.options),
+            "objective": self.objective.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "audio_seconds": self.audio_seconds,
+            "minutes": self.minutes,
+            "best_wer": self.best_wer,
+        })
+
+    def _resume(self) -> None:
+        content = checkpoint.load(self.folder, self.fabric.device)
+        if content is None:
+            return
+        before, now = content["options"], asdict(self.options)
+        config, wanted = content["config"], self.objective.model.config.to_dict()
+        differing = [key for key in now if before.get(key) != now[key]]
+        differing += [key for key in wanted if config.get(key) != wanted[key]]
+        if differing:
+            raise UsageError(
+                f"{self.folder} holds a run with other settings ({', '.join(differing)}); "
+                "give the same ones to resume it, or another folder to start anew"
+            )
+        self.objective.load_state_dict(content["objective"])
+        self.averaged.load_state_dict(content["averaged"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.step = content["step"]
+        self.audio_seconds = content["audio_seconds"]
+        self.minutes = content["minutes"]
+        self.best_wer = content["best_wer"]
+
+
+class _Averages:
+    """Means of the losses since they were last taken."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, float]] = []
+        self.last = math.nan
+
+    def add(self, losses: dict[str, float]) -> None:
+        self._rows.append(losses)
+        self.last = losses["loss"]
+
+    def take(self) -> dict[str, float]:
+        rows, self._rows = self._rows, []
+        return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
+
+
+def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:
+    """Global mean and deviation of each mel, the stores weighted by their audio."""
+    weights = np.array([store.frames(0).sum() for store in corpus.stores], dtype=np.float64)
+    weights /= weights.sum()
+    means = np.stack([store.mean for store in corpus.stores])  # (S, M)
+    squares = np.stack([store.std**2 + store.mean**2 for store in corpus.stores])
+    mean = weights @ means
+    deviation = np.sqrt(np.maximum(weights @ squares - mean**2, LEAST_MEL_DEVIATION**2))
+    model.mel_mean.copy_(torch.from_numpy(mean))
+    model.mel_std.copy_(torch.from_numpy(deviation))
+
+
+def _parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay matrices, not biases and norms."""
+    matrices = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

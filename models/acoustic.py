@@ -1,0 +1,158 @@
+"""The acoustic model: samples in, log-probabilities of phones and characters out, state carried by the caller."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.encoder import EncoderState, LstmEncoder
+from models.frontend import FrontendConfig, LogMel
+
+
+@dataclass(frozen=True)
+class AcousticConfig:
+    """Everything needed to rebuild the network before its weights are loaded."""
+
+    characters: int  # size of the character head, blank included
+    phones: int  # size of the phone head, blank included
+    size: int = 384  # units of every LSTM layer
+    look_ahead_frames: tuple[int, ...] = (2, 2, 2, 2, 0)  # one number a layer, in acoustic frames
+    phone_layer: int = 4  # the phone head reads the output of this layer, counted from 1
+    stack: int = 3  # mel frames in one acoustic frame
+    dropout: float = 0.15
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+
+    def __post_init__(self) -> None:
+        layers = len(self.look_ahead_frames)
+        if layers < 1 or self.size < 1 or self.stack < 1:
+            raise ValueError(f"need at least one layer, unit and frame; got {layers}, {self.size}, {self.stack}")
+        if min(self.look_ahead_frames) < 0:
+            raise ValueError(f"look-ahead cannot be negative: {self.look_ahead_frames}")
+        if not 1 <= self.phone_layer <= layers:
+            raise ValueError(f"phone_layer must be 1 to {layers}, got {self.phone_layer}")
+        if any(self.look_ahead_frames[self.phone_layer :]):
+            raise ValueError(
+                f"layers above phone_layer {self.phone_layer} must not look ahead, so that both heads speak of the "
+                f"same frame; got {self.look_ahead_frames}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one acoustic frame to the next."""
+        return self.stack * self.frontend.hop_samples
+
+    @property
+    def window_samples(self) -> int:
+        """Samples one acoustic frame looks at."""
+        return (self.stack - 1) * self.frontend.hop_samples + self.frontend.window_samples
+
+    @property
+    def delay_frames(self) -> int:
+        """Acoustic frames of future the network waits for before it speaks of a frame."""
+        return sum(self.look_ahead_frames)
+
+    def frames(self, samples: int) -> int:
+        """How many acoustic frames lie wholly inside this many samples."""
+        return max(0, (samples - self.window_samples) // self.frame_samples + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AcousticConfig:
+        """Rebuild from ``to_dict``; raises TypeError on unknown or missing names, ValueError on impossible values."""
+        values = dict(values)
+        frontend = FrontendConfig(**values.pop("frontend"))
+        look_ahead = tuple(values.pop("look_ahead_frames"))
+        return cls(frontend=frontend, look_ahead_frames=look_ahead, **values)
+
+
+class LogProbs(NamedTuple):
+    """Natural-log probabilities; id 0 is the CTC blank in both heads."""
+
+    characters: Tensor  # (B, T, characters)
+    phones: Tensor  # (B, T, phones)
+
+
+class AcousticState(NamedTuple):
+    """What one stream (or a batch in step with each other) carries from chunk to chunk."""
+
+    samples: Tensor  # (B, R) audio not yet consumed: the overlap with the next frame's window
+    encoder: EncoderState
+    frames: int  # acoustic frames consumed since the start; the first delay_frames rows of output are warm-up
+
+
+class AcousticModel(nn.Module):
+    """Log-mel features, an LSTM stack and two CTC heads (Graves et al. 2006).
+
+    Any chunking of the audio gives the same log-probabilities: nothing is centred, padded or normalised over a chunk.
+    """
+
+    def __init__(self, config: AcousticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.logmel = LogMel(config.frontend)
+        mels = config.frontend.mels
+        self.register_buffer("mel_mean", torch.zeros(mels))
+        self.register_buffer("mel_std", torch.ones(mels))
+        self.encoder = LstmEncoder(mels * config.stack, config.size, config.look_ahead_frames, config.dropout)
+        self.phone_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.phones))
+        self.character_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.characters))
+
+    def initial_state(self, batch: int) -> AcousticState:
+        """The state before any audio."""
+        return AcousticState(self.mel_mean.new_zeros(batch, 0), self.encoder.initial_state(batch), 0)
+
+    def forward(self, samples: Tensor, state: AcousticState | None = None) -> tuple[LogProbs, AcousticState]:
+        """Consume one chunk.
+
+        Args:
+            samples: (B, N) float32 in [-1, 1] at the front end's rate; any N, 0 included.
+            state: what the previous chunk returned; None at the start of a stream.
+        Returns:
+            LogProbs of T frames (T may be 0) and the next state. Over a stream row k speaks of the audio
+            ``[k * frame_samples, k * frame_samples + window_samples)`` and appears once ``delay_frames`` more frames
+            have been heard.
+        """
+        state = state or self.initial_state(samples.shape[0])
+        samples = torch.cat([state.samples, samples], dim=1)  # (B, R + N)
+        frames = self.config.frames(samples.shape[1])
+        if frames == 0:
+            return self._no_rows(samples.shape[0]), state._replace(samples=samples)
+        consumed = frames * self.config.frame_samples
+        heard = samples[:, : consumed - self.config.frame_samples + self.config.window_samples]
+        log_probs, encoder = self.step(self.logmel(heard), state.encoder)
+        warm_up = min(frames, max(0, self.config.delay_frames - state.frames))
+        log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs))
+        return log_probs, AcousticState(samples[:, consumed:], encoder, state.frames + frames)
+
+    def step(self, mels: Tensor, state: EncoderState) -> tuple[LogProbs, EncoderState]:
+        """Log-mel frames (B, T * stack, M) -> LogProbs of T rows, late by ``delay_frames``: training and export use it.
+
+        Unlike ``forward`` it keeps the warm-up rows and carries no samples.
+        """
+        outputs, state = self.encode(mels, state)
+        return self.heads(outputs), state
+
+    def encode(self, mels: Tensor, state: EncoderState) -> tuple[list[Tensor], EncoderState]:
+        """Log-mel frames (B, T * stack, M) -> the output of every layer, each (T, B, H), and the next state."""
+        batch, frames, bins = mels.shape
+        stack = self.config.stack
+        mels = (mels - self.mel_mean) / self.mel_std
+        stacked = mels.reshape(batch, frames // stack, stack * bins).transpose(0, 1)  # (T, B, stack * M)
+        return self.encoder(stacked, state)
+
+    def heads(self, outputs: list[Tensor]) -> LogProbs:
+        """Layer outputs (T, B, H) -> LogProbs (B, T, V)."""
+        phones = self.phone_head(outputs[self.config.phone_layer - 1])  # (T, B, V)
+        characters = self.character_head(outputs[-1])
+        return LogProbs(*(head.float().log_softmax(dim=-1).transpose(0, 1) for head in (characters, phones)))
+
+    def _no_rows(self, batch: int) -> LogProbs:
+        empty = self.mel_mean.new_zeros
+        return LogProbs(empty(batch, 0, self.config.characters), empty(batch, 0, self.config.phones))

@@ -1,0 +1,54 @@
+"""What recognition says: words with their times, and results made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class WordSpan(NamedTuple):
+    """A word as a decoder reports it, in acoustic frames counted from the start of the stream."""
+
+    text: str
+    start_frame: int
+    end_frame: int  # one past the last frame
+    confidence: float  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and where it lies in the stream."""
+
+    text: str
+    start_seconds: float
+    end_seconds: float
+    confidence: float  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What has been recognised between two moments of a stream.
+
+    A partial result (``final`` is False) is the present guess at the utterance being spoken, and the next result
+    replaces it. A final result never changes: the text of a stream is its final results joined by spaces.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    start_seconds: float
+    end_seconds: float
+    final: bool
+
+    @classmethod
+    def of(cls, words: Iterable[Word], final: bool) -> Result:
+        """A result that reaches from its first word to its last; without words it is empty and starts at 0."""
+        words = tuple(words)
+        start, end = (words[0].start_seconds, words[-1].end_seconds) if words else (0.0, 0.0)
+        return cls(" ".join(word.text for word in words), words, start, end, final)
+
+
+def joined(results: Iterable[Result], seconds: float) -> Result:
+    """The final results of a whole recording as one result from 0 to ``seconds``; partial ones are left out."""
+    words = tuple(word for result in results if result.final for word in result.words)
+    return Result(" ".join(word.text for word in words), words, 0.0, seconds, final=True)

@@ -1,0 +1,104 @@
+"""What several tests share: a small random model as a model folder, and real speech."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from asr.audio import AudioFile
+from asr.package import DEFAULT_MODEL, shipped_models
+from asr.recognizer import Recognizer
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "samples"
+SPEECH_DATA = ROOT.parent / "shared" / "data" / "speech"
+SAMPLE_RATE = 16_000
+
+settings.register_profile("rill", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("rill")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with small random weights, scaled so that it says many words, though no sensible ones."""
+    import torch
+
+    from asr.export import write_model_folder
+    from asr.tokens import CHARACTERS, PHONES
+    from models.acoustic import AcousticConfig, AcousticModel
+
+    torch.manual_seed(0)
+    config = AcousticConfig(len(CHARACTERS), len(PHONES), size=32, look_ahead_frames=(2, 1, 0), phone_layer=2)
+    model = AcousticModel(config)
+    with torch.no_grad():
+        model.mel_mean.fill_(-8.0)
+        model.mel_std.fill_(4.0)
+        for head in (model.character_head, model.phone_head):
+            head[-1].weight *= 6.0
+        model.character_head[-1].bias[:2] += 5.0  # the blank and the word border
+    folder = tmp_path_factory.mktemp("models") / "random"
+    write_model_folder(model, folder, "random")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recognizer(model_folder: Path) -> Recognizer:
+    """A recogniser with the random model."""
+    return Recognizer.load(model_folder)
+
+
+@pytest.fixture(scope="session")
+def shipped_recognizer() -> Recognizer:
+    """A recogniser with the shipped model."""
+    if DEFAULT_MODEL not in shipped_models():
+        pytest.skip(f"models/pretrained/{DEFAULT_MODEL} is not in this checkout")
+    return Recognizer.load()
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """Real speech, (N,) float32, 4 to 8 s: from the development data where it lies beside the checkout, else a sample."""
+    path = SAMPLES / "weather.wav"
+    if (SPEECH_DATA / "dev.tsv").is_file() and (SPEECH_DATA / "dev-00.tar").is_file():
+        with (SPEECH_DATA / "dev.tsv").open(encoding="utf-8", newline="") as table:
+            rows = csv.DictReader(table, delimiter="\t")
+            name = next(
+                row["id"] for row in rows if row["source"] == "librispeech" and 4 <= float(row["seconds"]) <= 8
+            )
+        with tarfile.open(SPEECH_DATA / "dev-00.tar") as shard:
+            member = next(member for member in shard if member.name.rsplit(".", 1)[0] == name)
+            path = tmp_path_factory.mktemp("speech") / member.name
+            path.write_bytes(shard.extractfile(member).read())
+    with AudioFile(path, SAMPLE_RATE) as audio:
+        return np.concatenate(list(audio))
+
+
+@pytest.fixture
+def write_wav(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes float samples (N,) or (N, channels) as 16-bit WAV in the test's folder."""
+
+    def write(name: str, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> Path:
+        path = tmp_path / name
+        path.write_bytes(wav_bytes(samples, sample_rate))
+        return path
+
+    return write
+
+
+def wav_bytes(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> bytes:
+    """Float samples (N,) or (N, channels) in [-1, 1] as the bytes of a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((samples * 32_767).astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -1,0 +1,232 @@
+"""The recogniser: a file, an array, a stream and single steps give the same text; wrong models and audio are told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+from chunking import chunk_sizes, chunks
+from conftest import SAMPLES, wav_bytes
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+
+from asr import Recognizer
+from asr.errors import AudioError, DamagedAudioError, ModelError, RillError, UnknownModelError, UsageError
+from asr.package import DEFAULT_MODEL, ModelPackage, find_model
+from streaming.endpoint import EndpointRule
+from streaming.results import Result, joined
+
+
+def finals(results) -> list[Result]:
+    return [result for result in results if result.final]
+
+
+def same(one: Result, other: Result) -> None:
+    """The same text and word times; confidences differ by rounding."""
+    assert one.text == other.text
+    for word, twin in zip(one.words, other.words, strict=True):
+        assert (word.text, word.start_seconds, word.end_seconds) == (twin.text, twin.start_seconds, twin.end_seconds)
+        assert word.confidence == pytest.approx(twin.confidence, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def whole(recognizer: Recognizer, speech: np.ndarray) -> Result:
+    result = recognizer.transcribe(speech)
+    assert len(result.words) > 3  # or the tests below would compare nothing
+    return result
+
+
+@given(sizes=chunk_sizes)
+def test_a_stream_in_any_chunks_gives_the_text_and_times_of_the_whole(recognizer, speech, whole, sizes):
+    same(joined(recognizer.stream(chunks(speech, sizes)), len(speech) / recognizer.sample_rate), whole)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 48_000])
+@given(sizes=chunk_sizes)
+@hypothesis_settings(max_examples=10)
+def test_a_stream_at_another_rate_gives_the_text_of_the_whole(recognizer, speech, sample_rate, sizes):
+    import soxr
+
+    samples = soxr.resample(speech, recognizer.sample_rate, sample_rate)
+    seconds = len(samples) / sample_rate
+    at_once = joined(recognizer.stream([samples], sample_rate), seconds)
+    assert at_once.words
+    same(joined(recognizer.stream(chunks(samples, sizes), sample_rate), seconds), at_once)
+
+
+@given(sizes=chunk_sizes)
+@hypothesis_settings(max_examples=10)
+def test_the_shipped_model_hears_the_same_in_any_chunks(shipped_recognizer, speech, sizes):
+    seconds = len(speech) / shipped_recognizer.sample_rate
+    at_once = joined(shipped_recognizer.stream([speech]), seconds)
+    same(joined(shipped_recognizer.stream(chunks(speech, sizes)), seconds), at_once)
+
+
+@pytest.mark.parametrize("chunk_ms", [7, 80, 500, 60_000])
+def test_file_array_steps_and_chunk_lengths_agree(recognizer, speech, whole, write_wav, chunk_ms):
+    quantised = np.round(speech * 32_767) / 32_768
+    path = write_wav("speech.wav", quantised * 32_768 / 32_767)
+    same(recognizer.transcribe(path, chunk_ms=chunk_ms), recognizer.transcribe(quantised))
+    state = recognizer.start()
+    results: list[Result] = []
+    for piece in chunks(speech, [chunk_ms * 16] * 10):
+        new, state = recognizer.step(state, piece)
+        results += new
+    new, _ = recognizer.finish(state)
+    same(joined([*results, *new], whole.end_seconds), whole)
+
+
+def test_a_short_utterance_rule_gives_more_finals_and_the_same_words(model_folder, speech, whole):
+    rule = EndpointRule(silence_seconds=0.09, pause_seconds=0.06, long_seconds=1.0, longest_seconds=30.0)
+    several = finals(Recognizer.load(model_folder, endpoint=rule).stream([speech]))
+    assert len(several) > 1
+    assert [word.text for result in several for word in result.words] == whole.text.split()
+
+
+def test_results_lie_in_order_within_the_recording(whole, speech):
+    assert (whole.start_seconds, whole.end_seconds, whole.final) == (0.0, len(speech) / 16_000, True)
+    moments = [moment for word in whole.words for moment in (word.start_seconds, word.end_seconds)]
+    assert moments == sorted(moments) and 0 <= moments[0] and moments[-1] <= whole.end_seconds
+    assert all(0 < word.confidence <= 1 for word in whole.words)
+    assert whole.text == " ".join(word.text for word in whole.words)
+
+
+def test_partials_come_before_the_final(recognizer, speech):
+    results = list(recognizer.stream(chunks(speech, [1_600] * (len(speech) // 1_600))))
+    assert results[-1].final and len(finals(results)) < len(results)
+
+
+def test_one_recogniser_serves_many_threads(recognizer, speech, whole):
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: recognizer.transcribe(speech, chunk_ms=100), range(8)):
+            same(result, whole)
+
+
+def test_the_torch_engine_says_the_same(model_folder, speech, whole):
+    same(Recognizer.load(model_folder, engine="torch").transcribe(speech), whole)
+
+
+def test_integers_stereo_and_floats_say_the_same(recognizer, speech):
+    integers = np.round(speech * 32_767).astype(np.int16)
+    expected = recognizer.transcribe(integers)
+    same(recognizer.transcribe(integers / 32_768), expected)
+    same(recognizer.transcribe(np.stack([integers, integers], axis=1)), expected)
+    same(recognizer.transcribe(integers.astype(np.int32) << 16), expected)
+
+
+@pytest.mark.parametrize(
+    ("audio", "error", "message"),
+    [
+        (np.zeros(0, np.float32), AudioError, "0 s long"),
+        (np.full(10, np.nan), AudioError, "NaN"),
+        (np.zeros(10, np.int64), AudioError, "int64"),
+        (np.zeros((2, 3, 4)), AudioError, "shape"),
+        (b"RIFF", AudioError, "shape"),
+        (None, AudioError, "shape"),
+        ("no such file.wav", AudioError, "no such file"),
+    ],
+)
+def test_what_is_no_audio_is_told(recognizer, audio, error, message):
+    with pytest.raises(error, match=message) as caught:
+        recognizer.transcribe(audio)
+    assert isinstance(caught.value, RillError) and "\n" not in str(caught.value)
+
+
+def test_wrong_chunks_are_told_by_number(recognizer, speech):
+    with pytest.raises(AudioError, match="chunk 1 holds NaN"):
+        list(recognizer.stream([speech, np.full(10, np.nan)]))
+    with pytest.raises(UsageError, match="iterable of arrays"):
+        recognizer.stream(speech)
+    with pytest.raises(AudioError, match="NaN"):
+        recognizer.step(recognizer.start(), np.full(10, np.nan))
+
+
+def test_wrong_options_are_told(recognizer, model_folder, speech, write_wav):
+    path = write_wav("a.wav", speech)
+    for call in (
+        lambda: Recognizer.load(model_folder, engine="tensorflow"),
+        lambda: Recognizer.load(model_folder, decoder="beam"),
+        lambda: Recognizer.load(model_folder, threads=0),
+        lambda: recognizer.transcribe(speech, chunk_ms=0),
+        lambda: recognizer.transcribe(speech, sample_rate=-1),
+        lambda: recognizer.transcribe(path, sample_rate=16_000),
+        lambda: recognizer.stream([speech], sample_rate=0),
+    ):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert caught.value.exit_code == 2
+
+
+def test_a_truncated_file_raises_with_what_was_heard(recognizer, speech, tmp_path):
+    path = tmp_path / "cut.wav"
+    path.write_bytes(wav_bytes(speech)[: 44 + len(speech)])  # half of it
+    with pytest.raises(DamagedAudioError, match="truncated") as caught:
+        recognizer.transcribe(path)
+    same(caught.value.result, recognizer.transcribe(np.frombuffer(path.read_bytes()[44:], "<i2").astype(np.int16)))
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.safetensors", "characters.txt", "phones.txt"])
+def test_a_missing_or_altered_file_of_a_model_is_named(model_folder, tmp_path, file):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    with (folder / file).open("r+b") as stream:
+        stream.seek(10)
+        stream.write(b"!")
+    with pytest.raises(ModelError, match=f"{file} was altered or damaged"):
+        Recognizer.load(folder)
+    (folder / file).unlink()
+    with pytest.raises(ModelError, match=f"{file} is missing"):
+        Recognizer.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"files": {}}, "names no checksums"),
+        ({"sample_rate": "16k"}, "sample_rate must be a whole number"),
+        ({"frame_samples": None}, "frame_samples must be a whole number"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_told(model_folder, tmp_path, change, message):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ModelError, match=message):
+        ModelPackage.open(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        ModelPackage.open(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match="no config.json"):
+        ModelPackage.open(folder)
+
+
+def test_unknown_models_are_told(tmp_path):
+    for name in ("whisper-large", tmp_path / "nothing", ""):
+        with pytest.raises(UnknownModelError, match="unknown model"):
+            find_model(name)
+    assert UnknownModelError.exit_code == 2
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.wav")), ids=lambda path: path.stem)
+def test_the_shipped_model_reads_its_samples(shipped_recognizer, path: Path):
+    text = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+    assert jiwer.wer(text, shipped_recognizer.transcribe(path).text) <= 0.35
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 1e-3, 1e-2, 0.1])
+def test_the_shipped_model_hears_no_words_in_silence_and_noise(shipped_recognizer, level):
+    noise = np.random.default_rng(0).normal(size=10 * shipped_recognizer.sample_rate) * level
+    assert shipped_recognizer.transcribe(noise).text == ""
+
+
+def test_the_default_model_is_found_by_name(shipped_recognizer):
+    package = ModelPackage.open(DEFAULT_MODEL)
+    assert package.name == DEFAULT_MODEL and package.rates.sample_rate == shipped_recognizer.sample_rate

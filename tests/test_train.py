@@ -1,0 +1,131 @@
+"""Training through the public command: it learns, it resumes after a kill as if nothing had happened."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import SAMPLES, SPEECH_DATA
+
+from asr.data import load_audio, read_manifest
+
+SMALL = ("--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "0", "--variants", "1", "--no-align",
+         "--batch-seconds", "20", "--threads", "1", "--workers", "1", "--precision", "32-true")  # fmt: skip
+
+
+def asr(*arguments, **options):
+    command = [sys.executable, "-m", "asr", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
+
+
+def write_table(path: Path, recordings, prefix=""):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("id", "path", "text"))
+        writer.writerows((prefix + wav.stem, wav, text) for wav, text in recordings)
+    return path
+
+
+def curve(run: Path):
+    with open(run / "curve.csv", newline="", encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if key != "minutes"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def few_utterances(tmp_path_factory):
+    """Four short recordings with their texts: of real speakers where the speech data is there, else the samples."""
+    if not (SPEECH_DATA / "dev.tsv").is_file():
+        return [(wav, wav.with_suffix(".txt").read_text().strip()) for wav in sorted(SAMPLES.glob("*.wav"))[:4]]
+    folder = tmp_path_factory.mktemp("speech")
+    utterances = [u for u in read_manifest(SPEECH_DATA / "dev.tsv").utterances if u.source == "librispeech"]
+    recordings = []
+    for utterance in sorted(utterances, key=lambda u: u.seconds)[:4]:
+        wav = folder / f"{utterance.id}.wav"
+        soundfile.write(wav, load_audio(utterance), 16_000)
+        recordings.append((wav, utterance.text))
+    return recordings
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory, few_utterances):
+    """A table of four short utterances, and the same ones as a dev table under other ids."""
+    folder = tmp_path_factory.mktemp("tables")
+    return write_table(folder / "train.tsv", few_utterances), write_table(folder / "dev.tsv", few_utterances, "again-")
+
+
+def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
+    train, dev = tables
+    run, model = tmp_path / "run", tmp_path / "model"
+    done = asr("train", train, "--dev", dev, "--run", run, *SMALL, "--epochs", "220", "--learning-rate", "0.01")
+    assert done.returncode == 0, done.stderr
+    assert float(curve(run)[-1]["dev_wer"]) == 0.0
+    assert (run / "curve.png").stat().st_size > 5_000
+
+    assert asr("export", run, "--output", model, "--name", "by-heart").returncode == 0
+    evaluated = asr("evaluate", dev, "--model", model, "--chunk-ms", "160", "--output", tmp_path / "texts.jsonl")
+    assert evaluated.returncode == 0, evaluated.stderr
+    total = next(line for line in evaluated.stdout.splitlines() if "all" in line)
+    assert "0.0" in total.split()
+
+
+def test_a_killed_run_resumes_with_the_same_curve(tables, tmp_path):
+    train, _ = tables
+    arguments = ("train", train, *SMALL, "--epochs", "120", "--seed", "3", "--checkpoint-seconds", "0")
+    whole = asr(*arguments, "--run", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    command = [sys.executable, "-m", "asr", *map(str, arguments), "--run", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "checkpoint.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = curve(tmp_path / "killed")
+    resumed = asr(*arguments, "--run", tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming at step" in resumed.stderr
+    assert len(before) < len(curve(tmp_path / "killed"))
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+
+
+def test_other_settings_do_not_resume(tables, tmp_path):
+    train, _ = tables
+    asr("train", train, "--run", tmp_path, *SMALL, "--epochs", "1")
+    refused = asr("train", train, "--run", tmp_path, *SMALL, "--epochs", "1", "--learning-rate", "0.5")
+    assert refused.returncode == 2
+    assert "learning_rate" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--look-ahead", "2,-1"), ("--look-ahead", "much"), ("--epochs", "0")])
+def test_impossible_settings_are_usage_errors(tables, tmp_path, arguments):
+    done = asr("train", tables[0], "--run", tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_cannot_be_learnt_from_is_named(few_utterances, tmp_path):
+    (wav, text), *_ = few_utterances
+    rows = [(wav, text), (wav, " ".join([text] * 40)), (wav, "7 digits"), (tmp_path / "nowhere.wav", "hello")]
+    table = tmp_path / "table.tsv"
+    lines = [f"{number}\t{path}\t{text}\n" for number, (path, text) in enumerate(rows)]
+    table.write_text("id\tpath\ttext\n" + "".join(lines), encoding="utf-8")
+    done = asr("train", table, "--run", tmp_path / "run", *SMALL, "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    rejected = {row.split("\t")[0]: row for row in (tmp_path / "run" / "rejected.tsv").read_text().splitlines()[1:]}
+    assert set(rejected) == {"1", "2", "3"}
+    assert "frames" in rejected["1"] and "'7'" in rejected["2"] and "missing" in rejected["3"]
+    assert "3 left out" in done.stderr
+
+
+def test_training_on_the_dev_set_is_refused(tables, tmp_path):
+    done = asr("train", tables[0], "--dev", tables[0], "--run", tmp_path, *SMALL)
+    assert done.returncode == 1
+    assert "what is trained on cannot measure" in done.stderr

@@ -1,0 +1,170 @@
+"""`asr transcribe` as a user runs it: a process, its output, its exit status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, SAMPLES, wav_bytes
+
+from asr.recognizer import Recognizer
+
+GREETING = str(SAMPLES / "greeting.wav")
+REQUEST = str(SAMPLES / "request.wav")
+
+
+def asr(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Run the command; whatever happens there must be no traceback."""
+    run = subprocess.run(
+        [sys.executable, "-m", "asr", *map(str, arguments)], input=stdin, cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert b"Traceback" not in run.stderr
+    return subprocess.CompletedProcess(run.args, run.returncode, run.stdout.decode(), run.stderr.decode())
+
+
+def one_line(text: str) -> bool:
+    return text.count("\n") == 1 and text.endswith("\n")
+
+
+@pytest.fixture(scope="module")
+def texts(recognizer: Recognizer) -> dict[str, str]:
+    return {path: recognizer.transcribe(path).text for path in (GREETING, REQUEST)}
+
+
+def test_one_file_gives_its_text(model_folder, texts):
+    run = asr("transcribe", "--model", model_folder, GREETING)
+    assert (run.returncode, run.stdout, run.stderr) == (0, texts[GREETING] + "\n", "")
+
+
+def test_the_text_does_not_depend_on_chunks_engine_or_stdin(model_folder, texts):
+    expected = texts[GREETING] + "\n"
+    assert asr("transcribe", "--model", model_folder, "--chunk-ms", 10, GREETING).stdout == expected
+    assert asr("transcribe", "--model", model_folder, "--engine", "torch", GREETING).stdout == expected
+    data = Path(GREETING).read_bytes()
+    assert asr("transcribe", "--model", model_folder, "-", stdin=data).stdout == expected
+    raw = asr("transcribe", "--model", model_folder, "--raw-rate", 16_000, "-", stdin=data[44:])
+    assert raw.stdout == expected
+
+
+def test_files_that_fail_are_named_and_the_others_kept(model_folder, texts, tmp_path):
+    missing, text, cut = tmp_path / "missing.wav", tmp_path / "text.wav", tmp_path / "cut.wav"
+    text.write_text("no audio at all")
+    data = Path(GREETING).read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    run = asr("transcribe", "--model", model_folder, missing, GREETING, tmp_path, text, cut, REQUEST)
+    assert run.returncode == 1
+    lines = run.stdout.splitlines()
+    assert lines[0] == f"{GREETING}: {texts[GREETING]}"
+    assert lines[1].startswith(f"{cut}: ")
+    assert lines[2] == f"{REQUEST}: {texts[REQUEST]}"
+    reasons = ("no such file", "is a folder", "is no audio file", "truncated")
+    for path, reason, line in zip((missing, tmp_path, text, cut), reasons, run.stderr.splitlines(), strict=True):
+        assert line.startswith(f"asr: {path}: ") and reason in line
+
+
+def test_jsonl_gives_an_object_a_file(model_folder, recognizer, tmp_path):
+    output = tmp_path / "out.jsonl"
+    output.write_text("what was there before")
+    run = asr("transcribe", "--model", model_folder, "--format", "jsonl", "--output", output, GREETING, "x", REQUEST)
+    assert (run.returncode, run.stdout) == (1, "")
+    first, second = map(json.loads, output.read_text(encoding="utf-8").splitlines())
+    result = recognizer.transcribe(GREETING)
+    assert list(first) == ["file", "duration", "text", "words"]
+    assert (first["file"], first["text"]) == (GREETING, result.text)
+    assert first["duration"] == pytest.approx(result.end_seconds, abs=1e-3)
+    assert [word["word"] for word in first["words"]] == result.text.split()
+    assert all(list(word) == ["word", "start", "end", "confidence"] for word in first["words"])
+    assert second["file"] == REQUEST
+    assert list(tmp_path.iterdir()) == [output]  # nothing left beside it
+
+
+def test_output_keeps_what_was_there_when_nothing_was_transcribed(model_folder, tmp_path):
+    output = tmp_path / "out.txt"
+    output.write_text("before")
+    assert asr("transcribe", "--model", model_folder, "--output", output, "missing.wav").returncode == 1
+    assert output.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_wrong_command_lines_are_told_in_one_line(model_folder, tmp_path):
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(Path(GREETING).read_bytes())
+    model = ("--model", model_folder)
+    for arguments in (
+        ("nonsense",),
+        ("transcribe",),
+        ("transcribe", "--nonsense", GREETING),
+        ("transcribe", "--format", "srt", GREETING),
+        ("transcribe", "--model", "whisper-large", GREETING),
+        ("transcribe", *model, "--engine", "tensorflow", GREETING),
+        ("transcribe", *model, "--decoder", "beam", GREETING),
+        ("transcribe", *model, "--chunk-ms", "0", GREETING),
+        ("transcribe", *model, "--chunk-ms", "many", GREETING),
+        ("transcribe", *model, "--raw-rate", "16000", GREETING),
+        ("transcribe", *model, "--output", tmp_path, GREETING),
+        ("transcribe", *model, "--output", tmp_path / "no" / "such" / "folder.txt", GREETING),
+        ("transcribe", *model, "--output", copy, copy),
+    ):
+        run = asr(*arguments)
+        assert (run.returncode, run.stdout) == (2, ""), arguments
+        assert one_line(run.stderr) and run.stderr.startswith("asr: "), run.stderr
+    assert copy.read_bytes() == Path(GREETING).read_bytes()
+
+
+def test_what_comes_on_stdin_and_is_no_audio_is_told(model_folder):
+    for stdin, arguments in ((b"", ()), (b"plain text", ()), (bytes(1_000), ()), (b"", ("--raw-rate", 16_000))):
+        run = asr("transcribe", "--model", model_folder, *arguments, "-", stdin=stdin)
+        assert (run.returncode, run.stdout) == (1, "")
+        assert one_line(run.stderr) and run.stderr.startswith("asr: stdin: ")
+
+
+def test_a_model_with_a_missing_file_is_told(tmp_path):
+    run = asr("transcribe", "--model", tmp_path, GREETING)
+    assert run.returncode == 1 and one_line(run.stderr) and "no config.json" in run.stderr
+
+
+def test_ctrl_c_prints_what_was_heard(model_folder, recognizer, speech):
+    samples = np.tile((speech * 32_767).astype("<i2"), 8)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, "--raw-rate", "16000", "-"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdin.write(samples.tobytes())  # more than a pipe holds: when this returns most of it has been heard
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)  # stdin is still open: it is the signal that ends the command
+    text, errors = process.stdout.read().decode(), process.stderr.read().decode()
+    process.stdin.close()
+    assert process.returncode == 130
+    heard = samples.astype(np.int16)[: len(samples) // 2]
+    assert text.split()[:5] == recognizer.transcribe(heard).text.split()[:5]
+    assert one_line(errors) and "interrupted after" in errors
+
+
+def test_a_reader_that_has_had_enough_is_no_error_to_look_at(model_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, GREETING, REQUEST],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.wait(timeout=30)
+
+
+def test_a_stereo_telephone_recording_is_read(model_folder, tmp_path, speech):
+    path = tmp_path / "stereo.wav"
+    path.write_bytes(wav_bytes(np.stack([speech, speech], axis=1)[::2], 8_000))
+    run = asr("transcribe", "--model", model_folder, path)
+    assert run.returncode == 0 and len(run.stdout) > 10
+
+
+def test_help_and_list_of_models():
+    assert "transcribe" in asr().stdout
+    assert "--chunk-ms" in asr("transcribe", "--help").stdout
+    assert asr("--version").stdout.startswith("rill-asr ")
+    assert asr("models").returncode == 0
