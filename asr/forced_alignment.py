@@ -136,7 +136,11 @@ class _WordDecoder:
         self._words: set[str] = set()
 
     def align(
-        self, samples: np.ndarray, words: list[str], pronunciations: Mapping[str, tuple[Pronunciation, ...]], frames: int
+        self,
+        samples: np.ndarray,
+        words: list[str],
+        pronunciations: Mapping[str, tuple[Pronunciation, ...]],
+        frames: int,
     ) -> Alignment:
         """Raises AlignmentError when no path fits, RuntimeError when PocketSphinx breaks over it."""
         decoder = self._decoder

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from asr.audio import AudioFile, as_samples, check_rate
+from asr.audio import AudioFile
 from asr.ctc import GreedyDecoder
 from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
 from asr.package import DEFAULT_MODEL, ModelPackage
+from asr.samples import as_samples, check_rate
 from streaming.endpoint import EndpointRule
 from streaming.engine import Engine, OnnxEngine, TorchEngine
 from streaming.results import Result, joined
@@ -54,8 +55,8 @@ class Recognizer:
             endpoint: when an utterance of a stream is over.
             threads: cores that the onnx engine may use for one stream.
         Raises:
-            UsageError: an unknown engine or decoder, or a number of threads below 1.
-            ModelError: an unknown, incomplete or altered model, or an engine that is not installed.
+            UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1.
+            ModelError: an unknown, incomplete or altered model.
         """
         _check_choice("engine", engine, ENGINES)
         _check_choice("decoder", decoder, DECODERS)
@@ -198,9 +199,8 @@ def _open_engine(package: ModelPackage, engine: str, threads: int) -> Engine:
     try:
         from asr.export import load_acoustic_model
     except ImportError as error:
-        raise ModelError(
-            f"engine torch needs {error.name or 'torch'}, which is not installed: pip install 'rill-asr[train]', or use "
-            "engine onnx"
+        raise UsageError(
+            f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"
         ) from error
     return TorchEngine(load_acoustic_model(package.folder))
 

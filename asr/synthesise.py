@@ -33,7 +33,8 @@ from models.frontend import FrontendConfig
 SAMPLE_RATE = FrontendConfig.sample_rate  # of the files written
 MIN_WORDS, MAX_WORDS = 5, 14
 COLUMNS = ("id", "path", "text", "source", "speaker", "seconds")
-PLAIN_SENTENCE = re.compile(r"[A-Za-z' .,;:?!\"-]+")  # digits, slashes, tabs: who knows how a voice reads them
+# Not digits, slashes, doubled apostrophes: who knows how a voice reads them.
+PLAIN_SENTENCE = re.compile(r"(?!.*'')[A-Za-z' .,;:?!\"-]+")
 # Letters that a synthesiser reads as a number: "louis xiv" is spoken "louis the fourteenth".
 ROMAN_NUMERALS = frozenset("ii iii iv vi vii viii ix xi xii xiii xiv xvi".split())
 ESPEAK_WORDS_PER_MINUTE = 165

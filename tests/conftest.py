@@ -6,7 +6,7 @@ import csv
 import io
 import tarfile
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,17 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Torch on one thread: for a network this small more only cost time."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def recognizer(model_folder: Path) -> Recognizer:
     """A recogniser with the random model."""
@@ -65,7 +76,7 @@ def shipped_recognizer() -> Recognizer:
 
 @pytest.fixture(scope="session")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Real speech, (N,) float32, 4 to 8 s: from the development data where it lies beside the checkout, else a sample."""
+    """Speech, (N,) float32, 4 to 8 s: real from the development data if it lies beside the checkout, else a sample."""
     path = SAMPLES / "weather.wav"
     if (SPEECH_DATA / "dev.tsv").is_file() and (SPEECH_DATA / "dev-00.tar").is_file():
         with (SPEECH_DATA / "dev.tsv").open(encoding="utf-8", newline="") as table:

@@ -1,4 +1,4 @@
-"""Audio files of every kind, damaged ones, arrays of every kind, and the resampler."""
+"""Audio files of every kind, whole, damaged and false."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from chunking import chunk_sizes, chunks
 from conftest import SAMPLE_RATE, wav_bytes
-from hypothesis import given
-from hypothesis import strategies as st
 
-from asr.audio import AudioFile, RawAudio, as_samples, check_rate, looks_like_a_file
-from asr.errors import AudioError, UsageError
-from streaming.sources import Resampler, rechunked, resampled
+from asr.audio import AudioFile, RawAudio, looks_like_a_file
+from asr.errors import AudioError
+from streaming.sources import resampled
 
 TONE_HZ = 440.0
 
@@ -231,80 +228,3 @@ def test_a_wav_of_unknown_length_is_whole(write_wav):
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"  # what a program writes that cannot seek back
     path.write_bytes(data)
     assert len(decode(path)) == SAMPLE_RATE
-
-
-@pytest.mark.parametrize(
-    ("audio", "samples"),
-    [
-        (np.array([0.5, -1.0]), [0.5, -1.0]),
-        (np.array([0.5, -1.0], np.float16), [0.5, -1.0]),
-        (np.array([16_384, -32_768], np.int16), [0.5, -1.0]),
-        (np.array([2**30, -(2**31)], np.int32), [0.5, -1.0]),
-        (np.array([[0.5, 0.0], [-1.0, -0.5]]), [0.25, -0.75]),
-        (np.array([[16_384, 0]], np.int16), [0.25]),
-        ([0.5, -1.0], [0.5, -1.0]),
-        (np.zeros(0), []),
-    ],
-)
-def test_arrays_are_brought_to_float_mono(audio, samples):
-    result = as_samples(audio)
-    assert result.dtype == np.float32 and result.ndim == 1
-    np.testing.assert_allclose(result, samples, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("audio", "message"),
-    [
-        (np.array([0.0, np.nan]), "NaN or infinite"),
-        (np.array([0.0, np.inf], np.float32), "NaN or infinite"),
-        (np.array([0.0, 20_000.0]), "up to 20000; scale them"),
-        (np.zeros(10, bool), "type bool"),
-        (np.zeros(10, np.int64), "type int64"),
-        (np.zeros(10, np.uint8), "type uint8"),
-        (np.zeros(10, complex), "type complex128"),
-        (np.array(["a"]), "type <U1"),
-        (None, "shape ()"),
-        (0.5, "shape ()"),
-        (np.zeros((2, 16_000)), "shape (2, 16000)"),
-        (np.zeros((10, 0)), "shape (10, 0)"),
-        (np.zeros((2, 3, 4)), "shape (2, 3, 4)"),
-        ([[0.1], [0.1, 0.2]], "no array of numbers"),
-    ],
-)
-def test_arrays_that_are_no_audio_are_told_in_one_line(audio, message):
-    with pytest.raises(AudioError) as caught:
-        as_samples(audio, "chunk 3")
-    assert message in str(caught.value) and str(caught.value).startswith("chunk 3")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("rate", [0, -16_000, 999, 10_000_000, 16_000.5, float("nan"), True])
-def test_impossible_sample_rates_are_told(rate):
-    with pytest.raises(UsageError, match="sample rate"):
-        check_rate(rate)
-
-
-@pytest.mark.parametrize("source_rate", [8_000, 11_025, 16_000, 44_100, 48_000])
-@given(sizes=chunk_sizes)
-def test_resampling_in_any_chunks_gives_the_whole(source_rate, sizes):
-    samples = np.random.default_rng(0).uniform(-0.5, 0.5, source_rate).astype(np.float32)
-    whole = np.concatenate(list(resampled([samples], source_rate, SAMPLE_RATE)))
-    chunked = np.concatenate(list(resampled(chunks(samples, sizes), source_rate, SAMPLE_RATE)))
-    assert len(whole) == pytest.approx(SAMPLE_RATE, abs=1)
-    np.testing.assert_allclose(chunked, whole, atol=1e-6)
-
-
-def test_resampling_keeps_the_place_of_a_sound():
-    click = np.zeros(48_000, np.float32)
-    click[24_000] = 1.0
-    resampler = Resampler(48_000, SAMPLE_RATE)
-    samples = np.concatenate([resampler.push(click), resampler.flush()])
-    assert np.abs(samples).argmax() == 8_000
-
-
-@given(sizes=st.lists(st.integers(0, 50), max_size=30), size=st.integers(1, 40))
-def test_rechunking_keeps_every_sample(sizes, size):
-    samples = np.arange(sum(sizes) + 7, dtype=np.float32)
-    pieces = list(rechunked(chunks(samples, sizes), size))
-    np.testing.assert_array_equal(np.concatenate(pieces), samples)
-    assert all(len(piece) == size for piece in pieces[:-1]) and 0 < len(pieces[-1]) <= size

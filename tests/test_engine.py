@@ -1,12 +1,10 @@
 """Engines: any chunking gives the same rows, later audio never changes earlier ones, and no frame is lost."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from chunking import chunk_sizes, chunks
 from hypothesis import given
 
@@ -25,11 +23,8 @@ def onnx_engine(model_folder: Path) -> OnnxEngine:
 
 
 @pytest.fixture(scope="module")
-def torch_engine(model_folder: Path) -> Iterator[TorchEngine]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # for a network this small more only cost time
-    yield TorchEngine(load_acoustic_model(model_folder))
-    torch.set_num_threads(threads)
+def torch_engine(one_torch_thread: None, model_folder: Path) -> TorchEngine:
+    return TorchEngine(load_acoustic_model(model_folder))
 
 
 @pytest.fixture(scope="module", params=["onnx", "torch"])

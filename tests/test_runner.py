@@ -18,7 +18,7 @@ from streaming.runner import Runner
 
 SYMBOLS = ("<blank>", "|", *"abcdefghij")
 FRAME_SAMPLES = 3
-RATES = Rates(sample_rate=100, frame_samples=FRAME_SAMPLES, window_samples=FRAME_SAMPLES, delay_frames=0)  # 30 ms frames
+RATES = Rates(sample_rate=100, frame_samples=FRAME_SAMPLES, window_samples=FRAME_SAMPLES, delay_frames=0)  # 30 ms
 RULE = EndpointRule(silence_seconds=0.3, long_seconds=3.0, pause_seconds=0.09, longest_seconds=6.0)  # 10, 100, 3, 200
 
 

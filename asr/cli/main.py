@@ -22,13 +22,17 @@ CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def build_app() -> typer.Typer:
     """The command line with every subcommand; imports their signatures only."""
     app = typer.Typer(
-        name="asr", help="Live speech recognition on an ordinary CPU.", add_completion=False,
-        pretty_exceptions_enable=False, invoke_without_command=True,
+        name="asr",
+        help="Live speech recognition on an ordinary CPU.",
+        invoke_without_command=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
 
     @app.callback()
     def root(
-        context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+        context: typer.Context,
+        show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:
         if show_version:
             print(f"rill-asr {_version()}")

@@ -41,11 +41,11 @@ def transcribe(
     Several files give a line each, in order, that starts with the file's name. A file that fails is named on stderr,
     the others are still transcribed, and the exit status is 1. Ctrl-C prints what was heard so far.
     """
-    from asr.audio import check_rate
     from asr.cli.main import INTERRUPTED, complain
     from asr.errors import AudioError, UsageError
     from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer, chunk_samples
+    from asr.samples import check_rate
     from asr.writers import LineWriter, line_format
 
     line = line_format(format, several=len(files) > 1)

@@ -1,0 +1,76 @@
+"""Exported models: the ONNX graph computes what torch computes, and the folder can be rebuilt."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from asr.errors import ModelError
+from asr.export import load_acoustic_model, write_model_folder
+from models.acoustic import AcousticConfig, AcousticModel
+
+
+def run(session, samples, state):
+    names = [output.name for output in session.get_outputs()]
+    inputs = {"samples": samples, "hidden": state[0], "cell": state[1], "context": state[2]}
+    return dict(zip(names, session.run(None, inputs), strict=True))
+
+
+@pytest.mark.parametrize(("batch", "frames"), [(1, 1), (1, 7), (3, 20)])
+def test_graph_equals_torch(model_folder, batch, frames):
+    model = load_acoustic_model(model_folder)
+    config = model.config
+    session = onnxruntime.InferenceSession(str(model_folder / "model.onnx"))
+    random = np.random.default_rng(0)
+    samples = 0.1 * random.standard_normal((batch, config.window_samples + (frames - 1) * config.frame_samples))
+    state = model.encoder.initial_state(batch)
+    state = state._replace(hidden=torch.randn_like(state.hidden), context=torch.randn_like(state.context))
+    with torch.inference_mode():
+        log_probs, after = model.step(model.logmel(torch.from_numpy(samples).float()), state)
+    found = run(
+        session, samples.astype(np.float32), [state.hidden.numpy(), state.cell.numpy(), state.context.numpy().swapaxes(0, 1)]
+    )
+    assert found["characters"].shape == (batch, frames, config.characters)
+    np.testing.assert_allclose(found["characters"], log_probs.characters.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["phones"], log_probs.phones.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["next_hidden"], after.hidden.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["next_cell"], after.cell.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["next_context"].swapaxes(0, 1), after.context.numpy(), atol=1e-4)
+
+
+def test_graph_passes_the_checker_and_describes_itself(model_folder):
+    proto = onnx.load(str(model_folder / "model.onnx"))
+    onnx.checker.check_model(proto, full_check=True)
+    described = {entry.key: entry.value for entry in proto.metadata_props}
+    config = json.loads((model_folder / "config.json").read_text())
+    for key in ("sample_rate", "frame_samples", "window_samples", "delay_frames"):
+        assert int(described[key]) == config[key]
+    assert described["characters"].split()[1] == "|"
+
+
+def test_large_weights_are_stored_as_half(model_folder, tmp_path):
+    torch.manual_seed(0)
+    model = AcousticModel(AcousticConfig(29, 40, size=128))
+    write_model_folder(model, tmp_path, "sized")
+    weights = sum(parameter.numel() for parameter in model.encoder.parameters())
+    fourier_and_filterbank = model.logmel.fourier.numel() + model.logmel.filterbank.numel()
+    assert (tmp_path / "model.onnx").stat().st_size < 2.2 * weights + 4 * fourier_and_filterbank
+
+
+def test_tokens_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="has 12 characters"):
+        write_model_folder(AcousticModel(AcousticConfig(12, 40, size=8)), tmp_path, "odd")
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_weights_of_another_shape_are_refused(model_folder, tmp_path):
+    for file in model_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["acoustic"]["size"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="cannot rebuild"):
+        load_acoustic_model(tmp_path)
