@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from asr.errors import ModelError
@@ -107,7 +107,7 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
         )
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(save(weights))  # save_file would deny others the right to read
     export_onnx(model, folder / "model.onnx")
     TokenTable(CHARACTERS).write(folder / "characters.txt")
     TokenTable(PHONES).write(folder / "phones.txt")

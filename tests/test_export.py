@@ -30,9 +30,8 @@ def test_graph_equals_torch(model_folder, batch, frames):
     state = state._replace(hidden=torch.randn_like(state.hidden), context=torch.randn_like(state.context))
     with torch.inference_mode():
         log_probs, after = model.step(model.logmel(torch.from_numpy(samples).float()), state)
-    found = run(
-        session, samples.astype(np.float32), [state.hidden.numpy(), state.cell.numpy(), state.context.numpy().swapaxes(0, 1)]
-    )
+    carried = [state.hidden.numpy(), state.cell.numpy(), state.context.numpy().swapaxes(0, 1)]
+    found = run(session, samples.astype(np.float32), carried)
     assert found["characters"].shape == (batch, frames, config.characters)
     np.testing.assert_allclose(found["characters"], log_probs.characters.numpy(), atol=1e-4)
     np.testing.assert_allclose(found["phones"], log_probs.phones.numpy(), atol=1e-4)

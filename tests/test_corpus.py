@@ -1,0 +1,120 @@
+"""What training reads: batches, their plan, targets that follow a change of speed."""
+
+import numpy as np
+import pytest
+import torch
+
+from asr.alignment_store import AlignmentStore
+from asr.augment import Augmenter
+from asr.corpus import IGNORED, Corpus
+from asr.data import read_manifest
+from asr.feature_store import FeatureStore
+from asr.lexicon import Lexicon
+from asr.objective import Objective, loss_weights
+from asr.tokens import CHARACTERS, PHONES
+from asr.train import TrainOptions, learning_rate
+from models.acoustic import AcousticConfig, AcousticModel
+
+CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES), size=16, look_ahead_frames=(2, 1, 0), phone_layer=2, dropout=0.0)
+TEXTS = ("hello there", "we all see", "good night", "one two three")
+LEXICON = Lexicon({word: (("AA", "B"),) for text in TEXTS for word in text.split()})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, speech):
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = ["id\tpath\ttext\n"]
+    for number, text in enumerate(TEXTS):
+        soundfile.write(folder / f"{number}.wav", speech[: 16_000 * (1 + number // 2)], 16_000)
+        rows.append(f"u{number}\t{number}.wav\t{text}\n")
+    (folder / "table.tsv").write_text("".join(rows), encoding="utf-8")
+    utterances = read_manifest(folder / "table.tsv").utterances
+    return FeatureStore.build(folder / "store", utterances, Augmenter(None, None, 0), variants=3)
+
+
+@pytest.fixture(scope="module")
+def corpus(store):
+    frames = store.frames(0)
+    lines = {
+        utterance.id: {"id": utterance.id, "text": utterance.text, "frames": int(length), "score": -10.0, "words": [],
+                       "phones": f"SIL {length // 2} AA {length - length // 2}"}
+        for utterance, length in zip(store.utterances, frames, strict=True)
+    }  # fmt: skip
+    return Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
+
+
+def test_every_utterance_is_in_an_epoch_once_and_batches_keep_their_size(corpus):
+    plan = corpus.plan(seed=1, epoch=0, batch_seconds=4.0)
+    assert sorted(number for batch in plan for number, _ in batch) == list(range(len(TEXTS)))
+    for batch in plan:
+        longest = max(corpus.examples[number].seconds for number, _ in batch)
+        assert len(batch) == 1 or longest * len(batch) <= 4.0
+
+
+def test_the_plan_depends_on_seed_and_epoch_alone(corpus):
+    plans = [corpus.plan(seed, epoch, 2.0) for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 0))]
+    assert plans[0] == plans[1]
+    assert plans[0] != plans[2] and plans[0] != plans[3]
+
+
+def test_frame_targets_follow_the_speed(corpus, store):
+    for variant in range(3):
+        batch = corpus.collate([(2, variant)])
+        targets = batch.aligned[0]
+        known = targets[targets != IGNORED]
+        assert len(known) >= int(batch.frames[0]) - 2
+        middle = (known == PHONES.index("AA")).nonzero()[0].item() / len(known)
+        assert middle == pytest.approx(0.5, abs=0.03)  # half-way, however fast
+        assert int(batch.frames[0]) == store.frames(variant)[2] // CONFIG.stack
+
+
+def test_padding_is_silence_and_does_not_change_an_utterance(corpus):
+    torch.manual_seed(0)
+    model = AcousticModel(CONFIG).eval()
+    objective = Objective(model).eval()
+    together, alone = corpus.collate([(0, 0), (3, 0)]), corpus.collate([(0, 0)])
+    with torch.inference_mode():
+        both, _ = objective(together.mels, together)
+        one, losses = objective(alone.mels, alone)
+    frames = int(alone.frames[0])
+    torch.testing.assert_close(both.characters[0, :frames], one.characters[0, :frames], atol=1e-5, rtol=0)
+    assert set(losses) == {"characters", "phones", "aligned"} and all(loss > 0 for loss in losses.values())
+    assert together.mels[0, -1, 0].item() == pytest.approx(np.log(CONFIG.frontend.floor))
+
+
+def test_rows_in_training_are_rows_in_streaming(corpus, store, speech):
+    """The delay is taken off in training as it is in the stream: row k is about frame k in both."""
+    torch.manual_seed(0)
+    model = AcousticModel(CONFIG).eval()
+    batch = corpus.collate([(3, 0)])
+    with torch.inference_mode():
+        trained, _ = Objective(model).eval()(batch.mels, batch)
+        streamed, _ = model(torch.from_numpy(speech[:32_000])[None])
+    rows = streamed.phones.shape[1]
+    # The features went through float16 on disk and through 16-bit WAV.
+    torch.testing.assert_close(trained.phones[0, :rows], streamed.phones[0], atol=0.02, rtol=0)
+
+
+def test_doubtful_transcripts_are_left_out_and_named(store):
+    lines = {"u0": {"id": "u0", "text": "", "failure": "the text does not fit the audio"},
+             "u1": {"id": "u1", "text": "", "score": -70.0, "phones": "SIL 3", "words": []}}  # fmt: skip
+    corpus = Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
+    assert {row.id: row.reason.split(":")[0] for row in corpus.rejected} == {
+        "u0": "its transcript does not align with its audio",
+        "u1": "its transcript aligns badly with its audio",
+    }
+    assert len(corpus.examples) == 2 and corpus.examples[0].aligned is None
+
+
+def test_alignment_leads_and_fades():
+    weights = [loss_weights(progress).aligned for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert weights[0] == 1.0 and weights[1] > weights[2] == weights[3] == pytest.approx(0.1)
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    options = TrainOptions(learning_rate=1e-3, warm_up=0.1)
+    rates = [learning_rate(step, 1000, options) for step in range(1001)]
+    assert np.argmax(rates) in (99, 100) and max(rates) == pytest.approx(1e-3)
+    assert np.all(np.diff(rates[100:]) <= 0) and rates[-1] == pytest.approx(1e-5)

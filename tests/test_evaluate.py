@@ -1,0 +1,84 @@
+"""Error rates: pooled over words, by source, over the streamed path."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr.data import read_manifest
+from asr.evaluate import Hypothesis, recognise, score
+
+
+def hypothesis(reference, text, source="a", seconds=2.0):
+    return Hypothesis("id", source, reference, text, seconds, 0.5)
+
+
+def test_errors_are_pooled_over_words_not_averaged_over_utterances():
+    of_a, of_b, total = score([
+        hypothesis("one two three four", "one two three four"),
+        hypothesis("five", "nine"),
+        hypothesis("six seven", "six", source="b", seconds=1.0),
+    ])  # fmt: skip
+    assert (of_a.source, of_a.utterances, of_a.words) == ("a", 2, 5)
+    assert of_a.word_error_rate == pytest.approx(1 / 5)
+    assert (of_b.substitutions, of_b.deletions, of_b.insertions) == (0, 1, 0)
+    assert total.word_error_rate == pytest.approx(2 / 7)
+    assert total.real_time_factor == pytest.approx(1.5 / 5)
+
+
+def test_a_silent_reference_counts_what_was_invented():
+    *_, total = score([hypothesis("hello there", "hello there"), hypothesis("", "oh no")])
+    assert total.insertions == 2
+    assert total.word_error_rate == 1.0
+
+
+@pytest.fixture
+def table(tmp_path: Path, write_wav, speech) -> Path:
+    write_wav("a.wav", speech[:32_000])
+    write_wav("b.wav", speech[32_000:48_000])
+    path = tmp_path / "table.tsv"
+    path.write_text("id\tpath\ttext\tsource\na\ta.wav\thello there\tone\nb\tb.wav\tgood night\ttwo\n", encoding="utf-8")
+    return path
+
+
+def test_hypotheses_are_those_of_the_recogniser_whatever_the_chunk(table, recognizer):
+    utterances = read_manifest(table).utterances
+    small, big = ([h.text for h in recognise(utterances, recognizer, chunk_ms)] for chunk_ms in (40, 4_000))
+    assert small == big
+    assert small[0] == recognizer.transcribe(table.parent / "a.wav").text
+    assert any(small)
+
+
+def evaluate(*arguments):
+    command = [sys.executable, "-m", "asr", "evaluate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_command_prints_a_row_a_source_and_writes_every_utterance(table, model_folder, tmp_path):
+    done = evaluate(table, "--model", model_folder, "--output", tmp_path / "texts.jsonl")
+    assert done.returncode == 0, done.stderr
+    for source in ("one", "two", "all"):
+        assert any(source in line.split("│")[1] for line in done.stdout.splitlines() if "│" in line)
+    lines = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
+    assert [line["reference"] for line in lines] == ["hello there", "good night"]
+
+
+def test_rows_left_out_are_named_and_fail_the_command(table, model_folder):
+    with open(table, "a", encoding="utf-8") as file:
+        file.write("c\tgone.wav\tnever heard\tone\n")
+    done = evaluate(table, "--model", model_folder)
+    assert done.returncode == 1
+    assert "left out c (line 4)" in done.stderr and "gone.wav" in done.stderr
+    assert "all" in done.stdout
+
+
+@pytest.mark.parametrize(("content", "said"), [("", "nothing"), ("id\ttext\n", "path or shard"), (None, "missing")])
+def test_tables_that_cannot_be_used_are_told_in_one_line(tmp_path, model_folder, content, said):
+    table = tmp_path / "table.tsv"
+    if content is not None:
+        table.write_text(content)
+    done = evaluate(table, "--model", model_folder)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
