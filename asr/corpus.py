@@ -17,6 +17,10 @@ from asr.lexicon import Lexicon
 from asr.tokens import CHARACTERS, PHONES, WORD_BORDER, TokenTable
 from models.acoustic import AcousticConfig
 
+BLANK = 0
+TAIL_FRAMES = 2  # the end of a stream is padded with zeros until its last sample is covered
+SILENCE_PROBABILITY = 0.2  # of more digital silence before an utterance, and of more after it
+LONGEST_SILENCE_FRAMES = 33
 IGNORED = -100  # frame target of a frame that nobody has aligned
 WORST_SCORE = -45.0  # of a forced alignment: below it most transcripts are of something else
 
@@ -107,26 +111,33 @@ class Corpus:
             batches.append(batch)
         return [batches[number] for number in random.permutation(len(batches))]
 
-    def collate(self, members: Sequence[tuple[int, int]]) -> Batch:
-        """Read the features of (example, variant) pairs and pad them into one batch."""
+    def collate(self, members: Sequence[tuple[int, int]], random: np.random.Generator | None = None) -> Batch:
+        """Read the features of (example, variant) pairs and pad them into one batch.
+
+        Every utterance ends in TAIL_FRAMES of digital silence, as a stream does. With ``random``, some also begin and
+        end in up to a second of it, for the microphones that are muted or gated to zero.
+        """
         config = self.config
         stack, delay = config.stack, config.delay_frames
         examples = [self.examples[number] for number, _ in members]
         stores = [self.stores[example.store] for example in examples]
         mels = [store.mels(example.index, variant)
-                for store, example, (_, variant) in zip(stores, examples, members, strict=True)]
-        frames = np.array([len(mel) // stack for mel in mels])
+                for store, example, (_, variant) in zip(stores, examples, members, strict=True)]  # fmt: skip
+        heard = np.array([len(mel) // stack for mel in mels])
+        lead, tail = _silences(len(mels), random)
+        frames = lead + heard + TAIL_FRAMES + tail
         longest = int(frames.max())
         silence = np.log(config.frontend.floor)
         padded = np.full((len(mels), (longest + delay) * stack, config.frontend.mels), silence, dtype=np.float32)
         aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
         for row, (mel, example, store, (_, variant)) in enumerate(zip(mels, examples, stores, members, strict=True)):
-            padded[row, : len(mel)] = mel
+            padded[row, lead[row] * stack : lead[row] * stack + len(mel)] = mel
             if example.aligned is not None:
-                centres = np.arange(frames[row]) * stack + stack // 2  # mel frames, at this variant's speed
+                centres = np.arange(heard[row]) * stack + stack // 2  # mel frames, at this variant's speed
                 original = np.rint(centres * store.speed(example.index, variant)).astype(int)
                 original = original[original < len(example.aligned)]
-                aligned[row, : len(original)] = example.aligned[original]
+                aligned[row, : frames[row]] = BLANK
+                aligned[row, lead[row] : lead[row] + len(original)] = example.aligned[original]
         return Batch(
             torch.from_numpy(padded),
             torch.from_numpy(frames),
@@ -145,6 +156,14 @@ class Corpus:
             if needed > fewest:
                 return f"{len(ids)} {name} need {needed} frames, its audio has {fewest}"
         return None
+
+
+def _silences(count: int, random: np.random.Generator | None) -> np.ndarray:
+    """Frames of silence to add before and after each of ``count`` utterances: (2, count)."""
+    if random is None:
+        return np.zeros((2, count), dtype=int)
+    lengths = random.integers(1, LONGEST_SILENCE_FRAMES + 1, size=(2, count))
+    return np.where(random.random((2, count)) < SILENCE_PROBABILITY, lengths, 0)
 
 
 def _doubt(alignments: AlignmentStore | None, utterance_id: str) -> str | None:

@@ -106,10 +106,7 @@ class Trainer:
         if not corpus.examples:
             raise DataError("no utterance is left to learn from; see the reasons above")
         self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
-        accelerator = Fabric(accelerator=device, devices=1)
-        if precision == "auto":
-            precision = "bf16-mixed" if supports_bfloat16(accelerator.device) else "32-true"
-        self.fabric = Fabric(accelerator=device, devices=1, precision=precision)
+        self.fabric = _fabric(device, precision)
         torch.manual_seed(options.seed)
         self.objective = Objective(AcousticModel(config))
         _set_normalisation(self.objective.model, corpus)
@@ -187,13 +184,10 @@ class Trainer:
     def _learn(self, members: Sequence[tuple[int, int]]) -> dict[str, float]:
         """One optimiser step. All its randomness comes from the seed and the step, so a resumed run repeats itself."""
         torch.manual_seed(self.options.seed * 1_000_003 + self.step)
-        batch = self.corpus.collate(members).to(self.fabric.to_device)
-        mels = self.options.masks(
-            batch.mels,
-            batch.frames * self.objective.model.config.stack,
-            self.objective.model.mel_mean,
-            np.random.default_rng((self.options.seed, self.step)),
-        )
+        random = np.random.default_rng((self.options.seed, self.step))
+        batch = self.corpus.collate(members, random).to(self.fabric.to_device)
+        model = self.objective.model
+        mels = self.options.masks(batch.mels, batch.frames * model.config.stack, model.mel_mean, random)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, self.options)
         _, losses = self.network(mels, batch)
@@ -287,6 +281,17 @@ class _Averages:
     def take(self) -> dict[str, float]:
         rows, self._rows = self._rows, []
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
+
+
+def _fabric(device: str, precision: str) -> Fabric:
+    """Fabric on one device; with precision "auto", bfloat16 where the device is fast at it."""
+    try:
+        if precision == "auto":
+            fast = supports_bfloat16(Fabric(accelerator=device, devices=1).device)
+            precision = "bf16-mixed" if fast else "32-true"
+        return Fabric(accelerator=device, devices=1, precision=precision)
+    except (ValueError, RuntimeError) as error:  # RuntimeError: a device that this machine lacks
+        raise UsageError(f"device {device!r} with precision {precision!r}: {str(error).splitlines()[0]}") from error
 
 
 def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from asr.alignment_store import AlignmentStore
 from asr.augment import Augmenter
-from asr.corpus import IGNORED, Corpus
+from asr.corpus import TAIL_FRAMES, Corpus
 from asr.data import read_manifest
 from asr.feature_store import FeatureStore
 from asr.lexicon import Lexicon
@@ -62,12 +62,10 @@ def test_the_plan_depends_on_seed_and_epoch_alone(corpus):
 def test_frame_targets_follow_the_speed(corpus, store):
     for variant in range(3):
         batch = corpus.collate([(2, variant)])
-        targets = batch.aligned[0]
-        known = targets[targets != IGNORED]
-        assert len(known) >= int(batch.frames[0]) - 2
+        assert int(batch.frames[0]) == store.frames(variant)[2] // CONFIG.stack + TAIL_FRAMES
+        known = batch.aligned[0, :-TAIL_FRAMES]
         middle = (known == PHONES.index("AA")).nonzero()[0].item() / len(known)
         assert middle == pytest.approx(0.5, abs=0.03)  # half-way, however fast
-        assert int(batch.frames[0]) == store.frames(variant)[2] // CONFIG.stack
 
 
 def test_padding_is_silence_and_does_not_change_an_utterance(corpus):
@@ -95,6 +93,22 @@ def test_rows_in_training_are_rows_in_streaming(corpus, store, speech):
     rows = streamed.phones.shape[1]
     # The features went through float16 on disk and through 16-bit WAV.
     torch.testing.assert_close(trained.phones[0, :rows], streamed.phones[0], atol=0.02, rtol=0)
+
+
+def test_added_silence_moves_targets_with_the_speech(corpus):
+    plain = corpus.collate([(2, 0)])
+    speech = plain.mels[0, : 3 * (int(plain.frames[0]) - TAIL_FRAMES)]
+    moved = 0
+    for seed in range(30):
+        batch = corpus.collate([(2, 0)], np.random.default_rng(seed))
+        frames = int(batch.frames[0])
+        start = next(k for k in range(frames) if torch.equal(batch.mels[0, 3 * k : 3 * k + 3], speech[:3]))
+        torch.testing.assert_close(batch.mels[0, 3 * start : 3 * start + len(speech)], speech)
+        expected = plain.aligned[0, : len(speech) // 3]
+        assert torch.equal(batch.aligned[0, start : start + len(expected)], expected)
+        assert not batch.aligned[0, :start].any() and not batch.aligned[0, start + len(expected) : frames].any()
+        moved += start > 0
+    assert 0 < moved < 15
 
 
 def test_doubtful_transcripts_are_left_out_and_named(store):

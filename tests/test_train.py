@@ -103,12 +103,15 @@ def test_other_settings_do_not_resume(tables, tmp_path):
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--look-ahead", "2,-1"), ("--look-ahead", "much"), ("--epochs", "0")])
+@pytest.mark.parametrize(
+    "arguments",
+    ["--look-ahead 2,-1", "--look-ahead much", "--epochs 0", "--batch-seconds 0", "--device quantum", "--precision 7"],
+)
 def test_impossible_settings_are_usage_errors(tables, tmp_path, arguments):
-    done = asr("train", tables[0], "--run", tmp_path, *arguments)
+    done = asr("train", tables[0], "--run", tmp_path, *SMALL, *arguments.split())
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("asr: ")
 
 
 def test_what_cannot_be_learnt_from_is_named(few_utterances, tmp_path):
@@ -123,6 +126,21 @@ def test_what_cannot_be_learnt_from_is_named(few_utterances, tmp_path):
     assert set(rejected) == {"1", "2", "3"}
     assert "frames" in rejected["1"] and "'7'" in rejected["2"] and "missing" in rejected["3"]
     assert "3 left out" in done.stderr
+
+
+def test_a_run_folder_that_cannot_be_is_told(tables, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    done = asr("train", tables[0], "--run", tmp_path / "file" / "run", *SMALL)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "file" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_told(tables, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK not really")
+    for command in (("train", tables[0], "--run", tmp_path, *SMALL), ("export", tmp_path, "--output", tmp_path / "m")):
+        done = asr(*command)
+        assert done.returncode == 1
+        assert "checkpoint.pt" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_training_on_the_dev_set_is_refused(tables, tmp_path):

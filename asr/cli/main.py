@@ -60,6 +60,8 @@ def main() -> int:
     except BrokenPipeError:  # whoever read our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that may not be written: the user's to mend
+        return complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
 
 
 def _version() -> str:

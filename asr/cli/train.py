@@ -122,7 +122,11 @@ def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
             description = f"epoch {progress.epoch + 1}, loss {progress.loss:.3f}, {progress.audio_hours:.1f} h"
             bar.update(task, completed=progress.step, description=description)
 
-        trainer.fit(report, checkpoint_seconds)
+        try:
+            trainer.fit(report, checkpoint_seconds)
+        except KeyboardInterrupt:
+            console.print(f"stopped and saved at step {trainer.step}; the same command goes on", highlight=False)
+            raise
     show_epoch()
 
 
