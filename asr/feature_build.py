@@ -67,6 +67,7 @@ class PartComputer:
         window = self.frontend.window_samples
         if samples.size < window:
             return nothing, speed, f"its {samples.size} samples are fewer than one window of {window}"
+        samples = np.pad(samples, (0, window))  # a stream, too, is padded with zeros until its last sample is covered
         with torch.inference_mode():
             return self.log_mel(torch.from_numpy(samples)[None])[0].half().numpy(), speed, ""
 

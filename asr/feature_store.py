@@ -28,7 +28,7 @@ from models.frontend import FrontendConfig
 if TYPE_CHECKING:
     from asr.augment import Augmenter
 
-FORMAT = 1
+FORMAT = 2
 
 
 class FeatureStore:

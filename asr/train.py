@@ -118,7 +118,7 @@ class Trainer:
         self.step = 0
         self.audio_seconds = 0.0
         self.minutes = 0.0
-        self.best_wer = math.inf
+        self.recent = _Averages()
         # Epochs differ by a batch or two, so the schedule counts on the first one's length.
         self.steps_an_epoch = len(corpus.plan(options.seed, 0, options.batch_seconds))
         self.steps = self.steps_an_epoch * options.epochs
@@ -138,22 +138,21 @@ class Trainer:
         """
         saved = begun = time.monotonic()
         earlier_minutes = self.minutes
-        log = _Averages()
         try:
             for epoch in range(self.step // self.steps_an_epoch, self.options.epochs):
                 plan = self.corpus.plan(self.options.seed, epoch, self.options.batch_seconds)
                 plan = [plan[k % len(plan)] for k in range(self.steps_an_epoch)]
                 for members in plan[self.step % self.steps_an_epoch :]:
-                    log.add(self._learn(members))
+                    self.recent.add(self._learn(members))
                     self.minutes = earlier_minutes + (time.monotonic() - begun) / 60
                     if self.step % 50 == 0:
-                        self._log(epoch, log)
+                        self.curve.add(**self._where(epoch), **self.recent.take())
                     if report:
-                        report(Progress(self.step, self.steps, epoch, log.last, self.audio_seconds / 3600))
+                        report(Progress(self.step, self.steps, epoch, self.recent.last, self.audio_seconds / 3600))
                     if time.monotonic() - saved > checkpoint_seconds:
                         self._save()
                         saved = time.monotonic()
-                self._end_epoch(epoch, log)
+                self._end_epoch(epoch)
                 self._save()
                 saved = time.monotonic()
         except KeyboardInterrupt:
@@ -222,14 +221,11 @@ class Trainer:
             "learning_rate": learning_rate(self.step, self.steps, self.options),
         }
 
-    def _log(self, epoch: int, log: _Averages) -> None:
-        self.curve.add(**self._where(epoch), **log.take())
-
-    def _end_epoch(self, epoch: int, log: _Averages) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         if self.dev:
             word, character, phone = self.error_rates(self.dev)
-            self.curve.add(**self._where(epoch), **log.take(), dev_wer=word, dev_cer=character, dev_per=phone)
-            self.best_wer = min(self.best_wer, word)
+            errors = {"dev_wer": word, "dev_cer": character, "dev_per": phone}
+            self.curve.add(**self._where(epoch), **self.recent.take(), **errors)
         self.curve.draw()
 
     def _save(self) -> None:
@@ -242,7 +238,7 @@ class Trainer:
             "step": self.step,
             "audio_seconds": self.audio_seconds,
             "minutes": self.minutes,
-            "best_wer": self.best_wer,
+            "recent": self.recent.rows,
         })
 
     def _resume(self) -> None:
@@ -264,22 +260,22 @@ class Trainer:
         self.step = content["step"]
         self.audio_seconds = content["audio_seconds"]
         self.minutes = content["minutes"]
-        self.best_wer = content["best_wer"]
+        self.recent.rows = content["recent"]
 
 
 class _Averages:
     """Means of the losses since they were last taken."""
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float]] = []
         self.last = math.nan
 
     def add(self, losses: dict[str, float]) -> None:
-        self._rows.append(losses)
+        self.rows.append(losses)
         self.last = losses["loss"]
 
     def take(self) -> dict[str, float]:
-        rows, self._rows = self._rows, []
+        rows, self.rows = self.rows, []
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
 
 
