@@ -20,6 +20,7 @@ from asr import checkpoint
 from asr.corpus import Corpus
 from asr.ctc import GreedyDecoder
 from asr.errors import DataError, UsageError
+from asr.interrupt import deferred_interrupt
 from asr.learning_curve import LearningCurve
 from asr.objective import Objective, loss_weights
 from asr.specaugment import SpecAugment
@@ -133,12 +134,12 @@ class Trainer:
     def fit(self, report: Callable[[Progress], None] | None = None, checkpoint_seconds: float = 180.0) -> None:
         """Train to the last epoch, saving at least every ``checkpoint_seconds``.
 
-        A KeyboardInterrupt saves before it goes on its way. A loss that is not a number ends the run with DataError,
-        the last checkpoint being from before it.
+        Ctrl-C takes effect after the step under way, and saves. A loss that is not a number ends the run with
+        DataError, the last checkpoint being from before it.
         """
         saved = begun = time.monotonic()
         earlier_minutes = self.minutes
-        try:
+        with deferred_interrupt() as interrupted:
             for epoch in range(self.step // self.steps_an_epoch, self.options.epochs):
                 plan = self.corpus.plan(self.options.seed, epoch, self.options.batch_seconds)
                 plan = [plan[k % len(plan)] for k in range(self.steps_an_epoch)]
@@ -149,15 +150,15 @@ class Trainer:
                         self.curve.add(**self._where(epoch), **self.recent.take())
                     if report:
                         report(Progress(self.step, self.steps, epoch, self.recent.last, self.audio_seconds / 3600))
+                    if interrupted():
+                        self._save()
+                        raise KeyboardInterrupt
                     if time.monotonic() - saved > checkpoint_seconds:
                         self._save()
                         saved = time.monotonic()
                 self._end_epoch(epoch)
                 self._save()
                 saved = time.monotonic()
-        except KeyboardInterrupt:
-            self._save()
-            raise
 
     def error_rates(self, corpus: Corpus) -> tuple[float, float, float]:
         """Greedy word, character and phone error rates of the averaged model, whole utterances, pooled."""

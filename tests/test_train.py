@@ -72,9 +72,10 @@ def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
     assert "0.0" in total.split()
 
 
-def test_a_killed_run_resumes_with_the_same_curve(tables, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumes_with_the_same_curve(tables, tmp_path, how):
     train, _ = tables
-    arguments = ("train", train, *SMALL, "--epochs", "120", "--seed", "3", "--checkpoint-seconds", "0")
+    arguments = ("train", train, *SMALL, "--epochs", "60", "--seed", "3", "--checkpoint-seconds", "0")
     whole = asr(*arguments, "--run", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
 
@@ -84,8 +85,8 @@ def test_a_killed_run_resumes_with_the_same_curve(tables, tmp_path):
     while not (tmp_path / "killed" / "checkpoint.pt").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    assert process.wait() == (130 if how == signal.SIGINT else -signal.SIGKILL)
     before = curve(tmp_path / "killed")
     resumed = asr(*arguments, "--run", tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
