@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from jiwer import cer, wer
-from lightning_fabric import Fabric
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from asr import checkpoint
 from asr.corpus import Corpus
 from asr.ctc import GreedyDecoder
+from asr.device import open_device
 from asr.errors import DataError, UsageError
 from asr.interrupt import deferred_interrupt
 from asr.learning_curve import LearningCurve
 from asr.objective import Objective, loss_weights
+from asr.optimiser import learning_rate, moving_average, parameter_groups
 from asr.specaugment import SpecAugment
 from asr.tokens import CHARACTERS
 from models.acoustic import AcousticConfig, AcousticModel
@@ -63,33 +63,6 @@ class Progress:
     audio_hours: float
 
 
-def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
-    warm_up_steps = max(1, round(options.warm_up * steps))
-    if step < warm_up_steps:
-        return options.learning_rate * (step + 1) / warm_up_steps
-    done = (step - warm_up_steps) / max(1, steps - warm_up_steps)
-    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-
-
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """Exponential moving average of weights whose memory grows from a few steps to ``1 / (1 - decay)``."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - kept)
-
-    return update
-
-
-def supports_bfloat16(device: torch.device) -> bool:
-    """Whether mixed precision pays: bfloat16 arithmetic in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-
-
 class Trainer:
     """Trains one model on a corpus in a run folder, where it leaves checkpoints and the learning curve."""
 
@@ -107,13 +80,13 @@ class Trainer:
         if not corpus.examples:
             raise DataError("no utterance is left to learn from; see the reasons above")
         self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
-        self.fabric = _fabric(device, precision)
+        self.fabric = open_device(device, precision)
         torch.manual_seed(options.seed)
         self.objective = Objective(AcousticModel(config))
         _set_normalisation(self.objective.model, corpus)
         self.objective.to(self.fabric.device)
         self.averaged = AveragedModel(self.objective, multi_avg_fn=moving_average(options.ema_decay))
-        groups = _parameter_groups(self.objective, options.weight_decay)
+        groups = parameter_groups(self.objective, options.weight_decay)
         optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
         self.network, self.optimiser = self.fabric.setup(self.objective, optimiser)
         self.step = 0
@@ -189,7 +162,7 @@ class Trainer:
         model = self.objective.model
         mels = self.options.masks(batch.mels, batch.frames * model.config.stack, model.mel_mean, random)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps, self.options)
+            group["lr"] = self._learning_rate()
         _, losses = self.network(mels, batch)
         weights = asdict(loss_weights(self.step / self.steps))
         total = sum(weights[task] * loss for task, loss in losses.items())
@@ -208,6 +181,9 @@ class Trainer:
         self.audio_seconds += float(batch.frames.sum()) * self._frame_seconds
         return {"loss": value, **{task: float(loss.detach()) for task, loss in losses.items()}}
 
+    def _learning_rate(self) -> float:
+        return learning_rate(self.step, self.steps, self.options.learning_rate, self.options.warm_up)
+
     @property
     def _frame_seconds(self) -> float:
         config = self.objective.model.config
@@ -219,7 +195,7 @@ class Trainer:
             "epoch": epoch + 1,
             "audio_hours": self.audio_seconds / 3600,
             "minutes": self.minutes,
-            "learning_rate": learning_rate(self.step, self.steps, self.options),
+            "learning_rate": self._learning_rate(),
         }
 
     def _end_epoch(self, epoch: int) -> None:
@@ -280,17 +256,6 @@ class _Averages:
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
 
 
-def _fabric(device: str, precision: str) -> Fabric:
-    """Fabric on one device; with precision "auto", bfloat16 where the device is fast at it."""
-    try:
-        if precision == "auto":
-            fast = supports_bfloat16(Fabric(accelerator=device, devices=1).device)
-            precision = "bf16-mixed" if fast else "32-true"
-        return Fabric(accelerator=device, devices=1, precision=precision)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: a device that this machine lacks
-        raise UsageError(f"device {device!r} with precision {precision!r}: {str(error).splitlines()[0]}") from error
-
-
 def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:
     """Global mean and deviation of each mel, the stores weighted by their audio."""
     weights = np.array([store.frames(0).sum() for store in corpus.stores], dtype=np.float64)
@@ -301,10 +266,3 @@ def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:
     deviation = np.sqrt(np.maximum(weights @ squares - mean**2, LEAST_MEL_DEVIATION**2))
     model.mel_mean.copy_(torch.from_numpy(mean))
     model.mel_std.copy_(torch.from_numpy(deviation))
-
-
-def _parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices, not biases and norms."""
-    matrices = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

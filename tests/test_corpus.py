@@ -11,8 +11,8 @@ from asr.data import read_manifest
 from asr.feature_store import FeatureStore
 from asr.lexicon import Lexicon
 from asr.objective import Objective, loss_weights
+from asr.optimiser import learning_rate, moving_average
 from asr.tokens import CHARACTERS, PHONES
-from asr.train import TrainOptions, learning_rate
 from models.acoustic import AcousticConfig, AcousticModel
 
 CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES), size=16, look_ahead_frames=(2, 1, 0), phone_layer=2, dropout=0.0)
@@ -128,7 +128,15 @@ def test_alignment_leads_and_fades():
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    options = TrainOptions(learning_rate=1e-3, warm_up=0.1)
-    rates = [learning_rate(step, 1000, options) for step in range(1001)]
+    rates = [learning_rate(step, 1000, highest=1e-3, warm_up=0.1) for step in range(1001)]
     assert np.argmax(rates) in (99, 100) and max(rates) == pytest.approx(1e-3)
     assert np.all(np.diff(rates[100:]) <= 0) and rates[-1] == pytest.approx(1e-5)
+
+
+def test_the_moving_average_follows_at_first_and_remembers_later():
+    update, averaged = moving_average(0.99), [torch.zeros(3)]
+    update(averaged, [torch.ones(3)], torch.tensor(0))
+    assert averaged[0][0].item() == pytest.approx(0.9)
+    before = averaged[0][0].item()
+    update(averaged, [torch.ones(3)], torch.tensor(10_000))
+    assert averaged[0][0].item() == pytest.approx(0.99 * before + 0.01)
