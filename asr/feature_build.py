@@ -73,14 +73,23 @@ class PartComputer:
 
 
 def build_features(
-    folder: Path,
+    folder: Path | str,
     utterances: Sequence[Utterance],
     augmenter: Augmenter,
-    variants: int,
-    workers: int,
-    frontend: FrontendConfig,
-) -> None:
-    """Bring a store's variants 0 to `variants` - 1 to completion; see `FeatureStore.build`."""
+    variants: int = 1,
+    workers: int = 0,
+    frontend: FrontendConfig | None = None,
+) -> FeatureStore:
+    """Compute the features of variants 0 to `variants` - 1 and open them.
+
+    What an earlier build of the same utterances finished is kept, even of one that was killed. `workers` is the number
+    of processes; 0 computes in this one. Utterances that cannot be decoded or are shorter than one analysis window are
+    left out and listed in `rejected`.
+
+    Raises:
+        DataError: `folder` holds features of other data, augmentation or front end, or there is nothing to store.
+    """
+    folder, frontend = Path(folder), frontend or FrontendConfig()
     if variants < 1 or not utterances:
         raise DataError(f"nothing to compute: {variants} variants of {len(utterances)} utterances")
     parts = folder / "parts"
@@ -97,6 +106,7 @@ def build_features(
             hours = frames * frontend.hop_samples / frontend.sample_rate / 3600
             console.print(f"{folder.name}: variant {variant} finished, {hours:.2f} h, {left_out} utterances left out")
     shutil.rmtree(parts)
+    return FeatureStore.open(folder)
 
 
 def _build_variant(

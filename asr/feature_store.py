@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,11 @@ from asr.data import AudioLocation, Rejected, Utterance
 from asr.errors import DataError
 from models.frontend import FrontendConfig
 
-if TYPE_CHECKING:
-    from asr.augment import Augmenter
-
 FORMAT = 2
 
 
 class FeatureStore:
-    """Features of `utterances`, to be opened with `FeatureStore.open` or made with `FeatureStore.build`.
+    """Features of `utterances`, made by `asr.feature_build.build_features`.
 
     Utterances are addressed by their index in `utterances`. `mean` and `std` (mels,) float32 are those of variant 0.
     """
@@ -58,30 +55,6 @@ class FeatureStore:
         if not index_path(folder, 0).is_file():
             raise DataError(f"{folder} holds no finished features; build them first")
         return cls(folder)
-
-    @classmethod
-    def build(
-        cls,
-        folder: Path | str,
-        utterances: Sequence[Utterance],
-        augmenter: Augmenter,
-        variants: int = 1,
-        workers: int = 0,
-        frontend: FrontendConfig | None = None,
-    ) -> FeatureStore:
-        """Compute the features of variants 0 to `variants` - 1 and open them.
-
-        What an earlier build of the same utterances finished is kept, even of one that was killed. `workers` is the
-        number of processes; 0 computes in this one. Utterances that cannot be decoded or are shorter than one analysis
-        window are left out and listed in `rejected`.
-
-        Raises:
-            DataError: `folder` holds features of other data, augmentation or front end, or there is nothing to store.
-        """
-        from asr.feature_build import build_features  # brings lhotse, which reading does without
-
-        build_features(Path(folder), utterances, augmenter, variants, workers, frontend or FrontendConfig())
-        return cls.open(folder)
 
     def __len__(self) -> int:
         return len(self.utterances)

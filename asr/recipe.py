@@ -13,7 +13,7 @@ from asr.augment import Augmenter
 from asr.corpus import Corpus
 from asr.data import AudioLocation, Manifest, Rejected, Utterance, decode, merge, read_manifest
 from asr.errors import DataError
-from asr.feature_store import FeatureStore
+from asr.feature_build import build_features
 from asr.lexicon import Lexicon
 from models.acoustic import AcousticConfig
 
@@ -60,7 +60,7 @@ def prepare(
     if options.noise:
         sources["noise"] = noise_utterances(options.noise, config.frontend.sample_rate)
     stores = [
-        FeatureStore.build(cache / name, utterances, augmenter, options.variants, workers, config.frontend)
+        build_features(cache / name, utterances, augmenter, options.variants, workers, config.frontend)
         for name, utterances in sources.items()
     ]
     alignments: AlignmentStore | None = None
@@ -71,7 +71,7 @@ def prepare(
     if dev_manifest is None:
         return corpus, None
     clean = Augmenter(None, None, options.seed)
-    dev_store = FeatureStore.build(cache / "dev", dev_manifest.utterances, clean, 1, workers, config.frontend)
+    dev_store = build_features(cache / "dev", dev_manifest.utterances, clean, 1, workers, config.frontend)
     return corpus, Corpus([dev_store], config, lexicon)
 
 

@@ -8,7 +8,7 @@ from asr.alignment_store import AlignmentStore
 from asr.augment import Augmenter
 from asr.corpus import TAIL_FRAMES, Corpus
 from asr.data import read_manifest
-from asr.feature_store import FeatureStore
+from asr.feature_build import build_features
 from asr.lexicon import Lexicon
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average
@@ -31,7 +31,7 @@ def store(tmp_path_factory, speech):
         rows.append(f"u{number}\t{number}.wav\t{text}\n")
     (folder / "table.tsv").write_text("".join(rows), encoding="utf-8")
     utterances = read_manifest(folder / "table.tsv").utterances
-    return FeatureStore.build(folder / "store", utterances, Augmenter(None, None, 0), variants=3)
+    return build_features(folder / "store", utterances, Augmenter(None, None, 0), variants=3)
 
 
 @pytest.fixture(scope="module")

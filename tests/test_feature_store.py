@@ -17,6 +17,7 @@ import asr.feature_build
 from asr.augment import Augmenter
 from asr.data import AudioLocation, Utterance, load_audio, read_manifest
 from asr.errors import DataError
+from asr.feature_build import build_features
 from asr.feature_store import FeatureStore
 from models.frontend import FrontendConfig, LogMel
 
@@ -67,7 +68,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_mels_are_those_of_the_audio_in_every_variant(tmp_path, utterances):
     augmenter = Augmenter(seed=3)
-    store = FeatureStore.build(tmp_path / "store", utterances, augmenter, variants=4)
+    store = build_features(tmp_path / "store", utterances, augmenter, variants=4)
     assert store.variants == [0, 1, 2, 3] and store.utterances == tuple(utterances) and len(store) == 11
     for variant in store.variants:
         assert_holds(store, utterances, augmenter, variant)
@@ -81,16 +82,16 @@ def test_mels_are_those_of_the_audio_in_every_variant(tmp_path, utterances):
 
 def test_processes_make_no_difference(tmp_path, utterances):
     for workers in (0, 2):
-        FeatureStore.build(tmp_path / str(workers), utterances, Augmenter(seed=3), variants=2, workers=workers)
+        build_features(tmp_path / str(workers), utterances, Augmenter(seed=3), variants=2, workers=workers)
     assert files(tmp_path / "0") == files(tmp_path / "2")
 
 
 def test_further_variants_are_added_to_what_is_there(tmp_path, utterances):
-    store = FeatureStore.build(tmp_path, utterances, Augmenter(seed=3), variants=1)
+    store = build_features(tmp_path, utterances, Augmenter(seed=3), variants=1)
     before = files(tmp_path)
     with pytest.raises(DataError, match=r"has no variant 1; it has \[0\]"):
         store.mels(0, 1)
-    FeatureStore.build(tmp_path, utterances, Augmenter(seed=3), variants=2)
+    build_features(tmp_path, utterances, Augmenter(seed=3), variants=2)
     assert store.variants == [0, 1] and store.mels(0, 1).size  # a store that is open sees them
     assert before.items() <= files(tmp_path).items()
 
@@ -107,14 +108,14 @@ def test_interrupted_build_redoes_only_unfinished_parts(tmp_path, utterances, mo
     monkeypatch.setattr(asr.feature_build, "load_audio", load_until_interrupted)
     interrupt_at = 7  # within the third part
     with pytest.raises(KeyboardInterrupt):
-        FeatureStore.build(tmp_path / "resumed", utterances, Augmenter(seed=3), variants=2)
+        build_features(tmp_path / "resumed", utterances, Augmenter(seed=3), variants=2)
     with pytest.raises(DataError, match="no finished features"):
         FeatureStore.open(tmp_path / "resumed")
     loaded.clear()
     interrupt_at = -1
-    FeatureStore.build(tmp_path / "resumed", utterances, Augmenter(seed=3), variants=2)
+    build_features(tmp_path / "resumed", utterances, Augmenter(seed=3), variants=2)
     assert loaded == [f"u{number}" for number in [*range(6, 11), *range(11)]]
-    FeatureStore.build(tmp_path / "whole", utterances, Augmenter(seed=3), variants=2)
+    build_features(tmp_path / "whole", utterances, Augmenter(seed=3), variants=2)
     assert files(tmp_path / "resumed") == files(tmp_path / "whole")
 
 
@@ -123,8 +124,8 @@ def test_killed_build_resumes(tmp_path, utterances):
     (tmp_path / "utterances").write_bytes(pickle.dumps(many))
     script = (
         "import pickle, asr.feature_build as build; from asr.augment import Augmenter;"
-        "from asr.feature_store import FeatureStore; build.PART_UTTERANCES = 5;"
-        f"FeatureStore.build({str(tmp_path / 'store')!r}, pickle.load(open('utterances', 'rb')), Augmenter(seed=3), 3)"
+        "from asr.feature_build import build_features; build.PART_UTTERANCES = 5;"
+        f"build_features({str(tmp_path / 'store')!r}, pickle.load(open('utterances', 'rb')), Augmenter(seed=3), 3)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     build = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment)
@@ -136,7 +137,7 @@ def test_killed_build_resumes(tmp_path, utterances):
     assert store.variants == [0] and len(store) == len(many)  # what was finished can be trained on
     parts, asr.feature_build.PART_UTTERANCES = asr.feature_build.PART_UTTERANCES, 5
     try:
-        store = FeatureStore.build(tmp_path / "store", many, Augmenter(seed=3), variants=2)
+        store = build_features(tmp_path / "store", many, Augmenter(seed=3), variants=2)
     finally:
         asr.feature_build.PART_UTTERANCES = parts
     assert_holds(store, many[:40], Augmenter(seed=3), 1)
@@ -149,30 +150,30 @@ def test_unusable_utterances_are_left_out_of_every_variant_and_named(tmp_path, u
     soundfile.write(short, np.zeros(399), RATE)
     bad = [Utterance(path.stem, "hello", 1.0, "", "", AudioLocation(path)) for path in (text, short)]
     mixed = [bad[0], *utterances[:4], bad[1], *utterances[4:]]
-    store = FeatureStore.build(tmp_path / "store", mixed, Augmenter(seed=3), variants=2)
+    store = build_features(tmp_path / "store", mixed, Augmenter(seed=3), variants=2)
     assert store.utterances == tuple(utterances)
     assert [rejected.id for rejected in store.rejected] == ["text", "short"]
     assert "text.wav" in store.rejected[0].reason and "399 samples" in store.rejected[1].reason
     assert_holds(store, utterances, Augmenter(seed=3), 1)
     with pytest.raises(DataError, match="none of 2 utterances"):
-        FeatureStore.build(tmp_path / "bad", bad, Augmenter())
+        build_features(tmp_path / "bad", bad, Augmenter())
 
 
 def test_a_folder_of_other_features_is_refused(tmp_path, utterances):
-    FeatureStore.build(tmp_path, utterances, Augmenter(seed=3))
+    build_features(tmp_path, utterances, Augmenter(seed=3))
     for changed, what in (
         ((utterances[1:], Augmenter(seed=3)), "data"),
         ((utterances, Augmenter(seed=4)), "augmenter"),
         ((utterances, Augmenter(seed=3), 1, 0, FrontendConfig(low_hz=60.0)), "frontend"),
     ):
         with pytest.raises(DataError, match=f"another {what}"):
-            FeatureStore.build(tmp_path, *changed)
+            build_features(tmp_path, *changed)
 
 
 def test_stores_that_cannot_be_opened(tmp_path, utterances):
     with pytest.raises(DataError, match="no finished features"):
         FeatureStore.open(tmp_path)
-    FeatureStore.build(tmp_path, utterances, Augmenter())
+    build_features(tmp_path, utterances, Augmenter())
     with open(tmp_path / "variant-0.mels", "r+b") as file:
         file.truncate(1000)
     with pytest.raises(DataError, match="cut short"):
@@ -181,11 +182,11 @@ def test_stores_that_cannot_be_opened(tmp_path, utterances):
     with pytest.raises(DataError, match="cannot be read"):
         FeatureStore.open(tmp_path)
     with pytest.raises(DataError, match="nothing to compute"):
-        FeatureStore.build(tmp_path / "none", [], Augmenter())
+        build_features(tmp_path / "none", [], Augmenter())
 
 
 def test_another_process_gets_the_store_by_its_folder(tmp_path, utterances):
-    store = FeatureStore.build(tmp_path, utterances, Augmenter())
+    store = build_features(tmp_path, utterances, Augmenter())
     pickled = pickle.dumps(store)
     assert len(pickled) < 1000
     assert np.array_equal(pickle.loads(pickled).mels(4), store.mels(4))
@@ -194,6 +195,6 @@ def test_another_process_gets_the_store_by_its_folder(tmp_path, utterances):
 @needs_speech
 def test_real_speech(tmp_path):
     spoken = list(read_manifest(SPEECH / "dev.tsv").utterances[:6])
-    store = FeatureStore.build(tmp_path, spoken, Augmenter(), variants=2)
+    store = build_features(tmp_path, spoken, Augmenter(), variants=2)
     assert_holds(store, spoken, Augmenter(), 0)
     assert_holds(store, spoken, Augmenter(), 1)
