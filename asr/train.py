@@ -35,14 +35,14 @@ class TrainOptions:
     """What shapes the learning curve; saved in the checkpoint and checked on resume."""
 
     epochs: int = 30
-    batch_seconds: float = 160.0  # audio in a batch, padding included
-    learning_rate: float = 1.5e-3  # the highest
+    batch_seconds: float = 80.0  # audio in a batch, padding included
+    learning_rate: float = 1e-3  # the highest
     warm_up: float = 0.05  # of all steps
     weight_decay: float = 0.01
     clip_norm: float = 2.0
     ema_decay: float = 0.999
     seed: int = 0
-    masks: SpecAugment = SpecAugment()
+    masks: SpecAugment = SpecAugment().scaled(0.5)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_seconds <= 0 or self.learning_rate <= 0:
@@ -75,7 +75,23 @@ class Trainer:
         options: TrainOptions,
         device: str = "auto",
         precision: str = "auto",
+        start_from: Path | None = None,
     ) -> None:
+        """Prepare a run, or take up the one that ``folder`` holds.
+
+        Args:
+            folder: of the run.
+            corpus: what is learnt from.
+            dev: what is measured on after every epoch, or None.
+            config: of the model.
+            options: of the training.
+            device: auto, cpu, cuda or mps.
+            precision: auto, or one of Fabric's.
+            start_from: folder of another run, whose averaged weights a new run begins with.
+        Raises:
+            DataError: nothing to learn from, or a checkpoint that is damaged or missing.
+            UsageError: the folder holds a run with other settings, or ``start_from`` a model of another shape.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if not corpus.examples:
             raise DataError("no utterance is left to learn from; see the reasons above")
@@ -84,10 +100,12 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.objective = Objective(AcousticModel(config))
         _set_normalisation(self.objective.model, corpus)
+        if start_from:
+            _take_over(self.objective, start_from)
         self.objective.to(self.fabric.device)
         self.averaged = AveragedModel(self.objective, multi_avg_fn=moving_average(options.ema_decay))
         groups = parameter_groups(self.objective, options.weight_decay)
-        optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+        optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)
         self.network, self.optimiser = self.fabric.setup(self.objective, optimiser)
         self.step = 0
         self.audio_seconds = 0.0
@@ -254,6 +272,20 @@ class _Averages:
     def take(self) -> dict[str, float]:
         rows, self.rows = self.rows, []
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
+
+
+def _take_over(objective: Objective, run: Path) -> None:
+    """Start from the averaged weights of another run."""
+    content = checkpoint.load(run)
+    if content is None:
+        raise DataError(f"{run} has no {checkpoint.FILE}: give the folder of a training run to start from")
+    weights = {
+        name.removeprefix("module."): value for name, value in content["averaged"].items() if name.startswith("module.")
+    }
+    try:
+        objective.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(f"{run} holds a model of another shape; give the same size and look-ahead") from error
 
 
 def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:

@@ -22,7 +22,7 @@ class AcousticConfig:
     look_ahead_frames: tuple[int, ...] = (2, 2, 2, 2, 0)  # one number a layer, in acoustic frames
     phone_layer: int = 4  # the phone head reads the output of this layer, counted from 1
     stack: int = 3  # mel frames in one acoustic frame
-    dropout: float = 0.15
+    dropout: float = 0.1
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
 
     def __post_init__(self) -> None:

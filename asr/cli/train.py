@@ -26,20 +26,23 @@ def train(
     dev: Annotated[Path | None, typer.Option(help="Table to measure on after every epoch; never trained on.")] = None,
     noise: Annotated[Path | None, typer.Option(help="A tar of noise recordings.")] = None,
     rooms: Annotated[Path | None, typer.Option(help="A tar of room responses.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier run whose averaged weights to begin with.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of features and alignments, to share between runs. [default: RUN/cache]")
     ] = None,
     variants: Annotated[int, typer.Option(help="Versions of each recording; all but one augmented.", min=1)] = 4,
     align: Annotated[bool, typer.Option(help="Start from frame-level targets by forced alignment.")] = True,
     epochs: Annotated[int, typer.Option(min=1)] = 30,
-    batch_seconds: Annotated[float, typer.Option(help="Audio in a batch, padding included.")] = 160.0,
-    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1.5e-3,
+    batch_seconds: Annotated[float, typer.Option(help="Audio in a batch, padding included.")] = 80.0,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-3,
     size: Annotated[int, typer.Option(help="Units of an LSTM layer.", min=1)] = 384,
     look_ahead: Annotated[
         str, typer.Option(help="Frames (30 ms) each layer looks ahead; as many numbers as layers.")
     ] = "2,2,2,2,0",
-    masks: Annotated[float, typer.Option(help="Strength of SpecAugment; 0 is none.", min=0.0)] = 1.0,
-    dropout: Annotated[float, typer.Option()] = 0.15,
+    masks: Annotated[float, typer.Option(help="Strength of SpecAugment; 0 is none.", min=0.0)] = 0.5,
+    dropout: Annotated[float, typer.Option()] = 0.1,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 where it is fast), 32-true, bf16-mixed.")] = "auto",
@@ -89,7 +92,7 @@ def train(
         )  # fmt: skip
     write_rejected(corpus.rejected, run / "rejected.tsv")
     _describe(corpus, run, console)
-    trainer = Trainer(run, corpus, dev_corpus, config, options, device, precision)
+    trainer = Trainer(run, corpus, dev_corpus, config, options, device, precision, start_from)
     _fit(trainer, checkpoint_seconds, console)
     console.print(f"finished: {run}; next: asr export {run} --output MODEL", highlight=False)
 
