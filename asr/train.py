@@ -19,6 +19,7 @@ from asr.corpus import Corpus
 from asr.ctc import GreedyDecoder
 from asr.device import open_device
 from asr.errors import DataError, UsageError
+from asr.export import load_acoustic_model
 from asr.interrupt import deferred_interrupt
 from asr.learning_curve import LearningCurve
 from asr.objective import Objective, loss_weights
@@ -87,7 +88,7 @@ class Trainer:
             options: of the training.
             device: auto, cpu, cuda or mps.
             precision: auto, or one of Fabric's.
-            start_from: folder of another run, whose averaged weights a new run begins with.
+            start_from: folder of another run or of a model, whose weights a new run begins with.
         Raises:
             DataError: nothing to learn from, or a checkpoint that is damaged or missing.
             UsageError: the folder holds a run with other settings, or ``start_from`` a model of another shape.
@@ -274,18 +275,21 @@ class _Averages:
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
 
 
-def _take_over(objective: Objective, run: Path) -> None:
-    """Start from the averaged weights of another run."""
-    content = checkpoint.load(run)
-    if content is None:
-        raise DataError(f"{run} has no {checkpoint.FILE}: give the folder of a training run to start from")
-    weights = {
-        name.removeprefix("module."): value for name, value in content["averaged"].items() if name.startswith("module.")
-    }
+def _take_over(objective: Objective, folder: Path) -> None:
+    """Start from the averaged weights of a run, or from those of a model folder, which has no frame head."""
+    content = checkpoint.load(folder)
     try:
-        objective.load_state_dict(weights)
+        if content is not None:
+            averaged = content["averaged"]
+            objective.load_state_dict({
+                name.removeprefix("module."): value for name, value in averaged.items() if name.startswith("module.")
+            })  # fmt: skip
+        elif (folder / "config.json").is_file():
+            objective.model.load_state_dict(load_acoustic_model(folder).state_dict())
+        else:
+            raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
     except RuntimeError as error:
-        raise UsageError(f"{run} holds a model of another shape; give the same size and look-ahead") from error
+        raise UsageError(f"{folder} holds a model of another shape; give the same size and look-ahead") from error
 
 
 def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:

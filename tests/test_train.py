@@ -65,13 +65,16 @@ def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
     assert float(curve(run)[-1]["dev_wer"]) == 0.0
     assert (run / "curve.png").stat().st_size > 5_000
 
-    again = ("train", train, "--dev", dev, "--run", tmp_path / "again", "--start-from", run, "--epochs", "1")
-    assert asr(*again, *SMALL, "--learning-rate", "1e-9").returncode == 0
-    assert [float(row["dev_wer"]) for row in curve(tmp_path / "again") if row["dev_wer"]] == [0.0]
-    other_shape = asr(*again, *SMALL, "--size", "32", "--run", tmp_path / "other")
-    assert other_shape.returncode == 2 and "another shape" in other_shape.stderr
-
     assert asr("export", run, "--output", model, "--name", "by-heart").returncode == 0
+    for number, start in enumerate((run, model)):
+        again = ("train", train, "--dev", dev, "--run", tmp_path / f"again-{number}", "--start-from", start, *SMALL)
+        assert asr(*again, "--epochs", "1", "--learning-rate", "1e-9").returncode == 0
+        assert [float(row["dev_wer"]) for row in curve(again[5]) if row["dev_wer"]] == [0.0]
+        other_shape = asr(*again, "--size", "32", "--run", tmp_path / f"other-{number}")
+        assert other_shape.returncode == 2 and "another shape" in other_shape.stderr
+    nothing = asr("train", train, "--run", tmp_path / "new", "--start-from", tmp_path / "nowhere", *SMALL)
+    assert nothing.returncode == 1 and "neither a training run nor a model" in nothing.stderr
+
     evaluated = asr("evaluate", dev, "--model", model, "--chunk-ms", "160", "--output", tmp_path / "texts.jsonl")
     assert evaluated.returncode == 0, evaluated.stderr
     total = next(line for line in evaluated.stdout.splitlines() if "all" in line)

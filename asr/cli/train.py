@@ -27,7 +27,7 @@ def train(
     noise: Annotated[Path | None, typer.Option(help="A tar of noise recordings.")] = None,
     rooms: Annotated[Path | None, typer.Option(help="A tar of room responses.")] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Folder of an earlier run whose averaged weights to begin with.")
+        Path | None, typer.Option(help="Folder of an earlier run, or of a model, to begin with its weights.")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of features and alignments, to share between runs. [default: RUN/cache]")
