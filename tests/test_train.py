@@ -60,7 +60,8 @@ def tables(tmp_path_factory, few_utterances):
 def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
     train, dev = tables
     run, model = tmp_path / "run", tmp_path / "model"
-    done = asr("train", train, "--dev", dev, "--run", run, *SMALL, "--epochs", "220", "--learning-rate", "0.01")
+    done = asr("train", train, "--dev", dev, "--run", run, *SMALL, "--epochs", "80",
+               "--batch-seconds", "4", "--learning-rate", "0.005")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(curve(run)[-1]["dev_wer"]) == 0.0
     assert (run / "curve.png").stat().st_size > 5_000
@@ -81,13 +82,19 @@ def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
     assert "0.0" in total.split()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumes_with_the_same_curve(tables, tmp_path, how):
-    train, _ = tables
-    arguments = ("train", train, *SMALL, "--epochs", "60", "--seed", "3", "--checkpoint-seconds", "0")
-    whole = asr(*arguments, "--run", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+@pytest.fixture(scope="module")
+def uninterrupted(tables, tmp_path_factory):
+    """Arguments of a training, and the folder of a run of it that nothing disturbed."""
+    arguments = ("train", tables[0], *SMALL, "--epochs", "60", "--seed", "3", "--checkpoint-seconds", "0")
+    folder = tmp_path_factory.mktemp("whole")
+    done = asr(*arguments, "--run", folder)
+    assert done.returncode == 0, done.stderr
+    return arguments, folder
 
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumes_with_the_same_curve(uninterrupted, tmp_path, how):
+    arguments, whole = uninterrupted
     command = [sys.executable, "-m", "asr", *map(str, arguments), "--run", str(tmp_path / "killed")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -101,7 +108,7 @@ def test_a_killed_run_resumes_with_the_same_curve(tables, tmp_path, how):
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming at step" in resumed.stderr
     assert len(before) < len(curve(tmp_path / "killed"))
-    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    assert curve(tmp_path / "killed") == curve(whole)
 
 
 def test_other_settings_do_not_resume(tables, tmp_path):
@@ -115,7 +122,7 @@ def test_other_settings_do_not_resume(tables, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--look-ahead 2,-1", "--look-ahead much", "--epochs 0", "--batch-seconds 0", "--device quantum", "--precision 7"],
+    ["--look-ahead much", "--epochs 0", "--device quantum", "--precision 7"],
 )
 def test_impossible_settings_are_usage_errors(tables, tmp_path, arguments):
     done = asr("train", tables[0], "--run", tmp_path, *SMALL, *arguments.split())
