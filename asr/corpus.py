@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from asr.alignment_store import AlignmentStore
+from asr.ctc import BLANK
 from asr.data import Rejected
 from asr.feature_store import FeatureStore
 from asr.lexicon import Lexicon
 from asr.tokens import CHARACTERS, PHONES, WORD_BORDER, TokenTable
 from models.acoustic import AcousticConfig
 
-BLANK = 0
 TAIL_FRAMES = 2  # the end of a stream is padded with zeros until its last sample is covered
 SILENCE_PROBABILITY = 0.2  # of more digital silence before an utterance, and of more after it
 LONGEST_SILENCE_FRAMES = 33
