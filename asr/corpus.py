@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +39,10 @@ class Batch(NamedTuple):
     def to(self, move: Callable[[Tensor], Tensor]) -> Batch:
         """Apply ``move`` (to a device, say) to every tensor."""
         return Batch(*(move(tensor) for tensor in self))
+
+    def repeated(self, views: int) -> Batch:
+        """Every utterance ``views`` times, the whole batch after the whole batch."""
+        return Batch(*(torch.cat([tensor] * views) for tensor in self))
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,14 @@ class Corpus:
                 letters = np.array(characters.encode(utterance.text.replace(" ", WORD_BORDER)))
                 spoken = [phone for word in utterance.text.split() for phone in lexicon.pronounce(word)[0]]
                 example = Example(
-                    number, index, utterance.seconds, utterance.text, utterance.source, letters,
-                    np.array(phones.encode(spoken)), aligned,
+                    number,
+                    index,
+                    utterance.seconds,
+                    utterance.text,
+                    utterance.source,
+                    letters,
+                    np.array(phones.encode(spoken)),
+                    aligned,
                 )
                 reason = _doubt(alignments, utterance.id) or self._unlearnable(store, example)
                 if reason:
@@ -88,12 +98,23 @@ class Corpus:
         self.examples = tuple(examples)
         self.rejected = tuple(rejected)
 
-    def plan(self, seed: int, epoch: int, batch_seconds: float) -> list[list[tuple[int, int]]]:
+    def noises(self) -> list[np.ndarray]:
+        """Log-mel frames (F, M) of the recordings in which nothing is said."""
+        return [
+            self.stores[example.store].mels(example.index) for example in self.examples if not example.text
+        ]  # fmt: skip
+
+    def plan(
+        self, seed: int, epoch: int, batch_seconds: float, shares: Mapping[str, float] | None = None
+    ) -> list[list[tuple[int, int]]]:
         """An epoch's batches in order, as (example, variant) pairs: the same for the same seed and epoch.
 
-        Batches hold utterances of like length, at most ``batch_seconds`` of audio with its padding.
+        Batches hold utterances of like length, at most ``batch_seconds`` of audio with its padding. ``shares``: of a
+        source, the part of its utterances to take, drawn anew each epoch; all where it says nothing.
         """
         random = np.random.default_rng((seed, epoch))
+        chances = np.array([(shares or {}).get(example.source, 1.0) for example in self.examples])
+        taken = random.random(len(chances)) < chances
         available = [store.variants for store in self.stores]
         variants = [int(random.choice(available[example.store])) for example in self.examples]
         lengths = np.array([example.seconds for example in self.examples])
@@ -101,7 +122,7 @@ class Corpus:
         batches: list[list[tuple[int, int]]] = []
         batch: list[tuple[int, int]] = []
         longest = 0.0
-        for number in order.tolist():
+        for number in order[taken[order]].tolist():
             longest = max(longest, lengths[number])
             if batch and longest * (len(batch) + 1) > batch_seconds:
                 batches.append(batch)

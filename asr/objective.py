@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,7 @@ class LossWeights:
     characters: float
     phones: float
     aligned: float
+    consistency: float
 
 
 def loss_weights(progress: float) -> LossWeights:
@@ -28,15 +30,17 @@ def loss_weights(progress: float) -> LossWeights:
     the lower layers phones within one. So alignment leads at first and is a small regulariser in the end.
     """
     fading = 0.5 * (1 + math.cos(math.pi * min(1.0, progress / 0.5)))
-    return LossWeights(characters=1.0, phones=0.7, aligned=0.1 + 0.9 * fading)
+    return LossWeights(characters=0.6, phones=1.0, aligned=0.15 + 0.85 * fading, consistency=0.2)
 
 
 class Objective(nn.Module):
     """An acoustic model with a third head that exists in training only: the phone of each frame, silence included."""
 
-    def __init__(self, model: AcousticModel) -> None:
+    def __init__(self, model: AcousticModel, views: int = 1) -> None:
+        """``views``: how many times in a row a training batch holds the same utterances, differently augmented."""
         super().__init__()
         self.model = model
+        self.views = views
         size = model.config.size
         self.frame_head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, model.config.phones))
 
@@ -53,9 +57,23 @@ class Objective(nn.Module):
             "phones": _ctc(log_probs.phones, batch.frames, batch.phones, batch.phone_lengths) / frames,
             "aligned": functional.cross_entropy(
                 frame_scores.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
-            ) / (batch.aligned != IGNORED).sum().clamp(min=1),
+            )
+            / (batch.aligned != IGNORED).sum().clamp(min=1),
         }
+        if self.training and self.views == 2:
+            losses["consistency"] = sum(_disagreement(head, batch.frames) for head in log_probs) / frames
         return log_probs, losses
+
+
+def _disagreement(log_probs: Tensor, frames: Tensor) -> Tensor:
+    """How differently two views of the same utterances are heard, summed over frames: CR-CTC (Yao et al. 2024)."""
+    one, other = log_probs.chunk(2)
+    divergences = [
+        functional.kl_div(guess, target.detach(), reduction="none", log_target=True).sum(dim=-1)
+        for guess, target in ((one, other), (other, one))
+    ]  # (B, T) each
+    heard = torch.arange(log_probs.shape[1], device=frames.device) < frames[: len(one), None]
+    return (sum(divergences) * heard).sum()
 
 
 def _ctc(log_probs: Tensor, frames: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:

@@ -35,6 +35,12 @@ class ModelPackage:
         """The ONNX graph."""
         return self.folder / "model.onnx"
 
+    @property
+    def language_model(self) -> Path | None:
+        """The folder of the language model that came with it, if one did."""
+        folder = self.folder / "lm"
+        return folder if folder.is_dir() else None
+
     @classmethod
     def open(cls, name_or_path: str | Path) -> ModelPackage:
         """Find, read and verify a model folder.

@@ -17,11 +17,12 @@ from asr.samples import as_samples, check_rate
 from streaming.endpoint import EndpointRule
 from streaming.engine import Engine, OnnxEngine, TorchEngine
 from streaming.results import Result, joined
-from streaming.runner import Runner, RunnerState
+from streaming.runner import Decoder, Runner, RunnerState
 from streaming.sources import rechunked, resampled
 
 ENGINES = ("onnx", "torch")
-DECODERS = ("greedy",)
+DECODERS = ("lm", "greedy")
+_HEADS = {"lm": "phones", "greedy": "characters"}  # of the model, that each decoder reads
 FILE_CHUNK_MS = 2_000
 
 
@@ -32,9 +33,10 @@ class Recognizer:
     >>> print(recognizer.transcribe("speech.wav").text)
     """
 
-    def __init__(self, runner: Runner) -> None:
-        """Wrap a runner; `Recognizer.load` makes one from a model folder."""
+    def __init__(self, runner: Runner, decoder: str) -> None:
+        """Wrap a runner and the name of its decoder; `Recognizer.load` makes one from a model folder."""
         self._runner = runner
+        self.decoder = decoder
 
     @classmethod
     def load(
@@ -42,7 +44,8 @@ class Recognizer:
         model: str | Path = DEFAULT_MODEL,
         *,
         engine: str = "onnx",
-        decoder: str = "greedy",
+        decoder: str | None = None,
+        lm: str | Path | None = None,
         endpoint: EndpointRule | None = None,
         threads: int = 1,
     ) -> Recognizer:
@@ -51,21 +54,26 @@ class Recognizer:
         Args:
             model: the name of a shipped model or the path of a model folder.
             engine: ``onnx``, or ``torch`` (needs torch installed).
-            decoder: ``greedy``: the most probable character of each frame.
+            decoder: ``lm``: words of a lexicon, weighed by a language model; ``greedy``: the most probable character of
+                each frame. ``lm`` by default, unless the model has no language model.
+            lm: folder of another language model than the model's own; `asr lm build` makes one.
             endpoint: when an utterance of a stream is over.
             threads: cores that the onnx engine may use for one stream.
         Raises:
-            UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1.
-            ModelError: an unknown, incomplete or altered model.
+            UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
+                language model for ``lm``.
+            ModelError: an unknown, incomplete or altered model or language model.
         """
         _check_choice("engine", engine, ENGINES)
-        _check_choice("decoder", decoder, DECODERS)
+        if decoder is not None:
+            _check_choice("decoder", decoder, DECODERS)
         if type(threads) is not int or threads < 1:
             raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
         package = ModelPackage.open(model)
         try:
-            network = _open_engine(package, engine, threads)
-            return cls(Runner(network, GreedyDecoder(package.characters.symbols), endpoint))
+            chosen, words = _open_decoder(package, decoder, lm)
+            network = _open_engine(package, engine, _HEADS[chosen], threads)
+            return cls(Runner(network, words, endpoint), chosen)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
 
@@ -193,16 +201,31 @@ def chunk_samples(chunk_ms: int, sample_rate: int) -> int:
     return max(1, chunk_ms * sample_rate // 1_000)
 
 
-def _open_engine(package: ModelPackage, engine: str, threads: int) -> Engine:
+def _open_decoder(package: ModelPackage, decoder: str | None, lm: str | Path | None) -> tuple[str, Decoder]:
+    """The name of a decoder, and the decoder."""
+    folder = package.language_model if lm is None else Path(lm)
+    if decoder == "greedy" or (decoder is None and folder is None):
+        if lm is not None:
+            raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
+        return "greedy", GreedyDecoder(package.characters.symbols)
+    if folder is None:
+        raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
+    from asr.graph_decoder import GraphDecoder  # here, as greedy decoding does without its libraries
+    from asr.language_model import LanguageModel
+
+    return "lm", GraphDecoder(LanguageModel.open(folder, package.phones))
+
+
+def _open_engine(package: ModelPackage, engine: str, head: str, threads: int) -> Engine:
     if engine == "onnx":
-        return OnnxEngine(package.graph, package.rates, threads=threads)
+        return OnnxEngine(package.graph, package.rates, head, threads)
     try:
         from asr.export import load_acoustic_model
     except ImportError as error:
         raise UsageError(
             f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"
         ) from error
-    return TorchEngine(load_acoustic_model(package.folder))
+    return TorchEngine(load_acoustic_model(package.folder), head)
 
 
 def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:

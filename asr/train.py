@@ -22,6 +22,7 @@ from asr.errors import DataError, UsageError
 from asr.export import load_acoustic_model
 from asr.interrupt import deferred_interrupt
 from asr.learning_curve import LearningCurve
+from asr.mel_augment import MelAugment
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average, parameter_groups
 from asr.specaugment import SpecAugment
@@ -36,7 +37,7 @@ class TrainOptions:
     """What shapes the learning curve; saved in the checkpoint and checked on resume."""
 
     epochs: int = 30
-    batch_seconds: float = 80.0  # audio in a batch, padding included
+    batch_seconds: float = 80.0  # audio in a batch, padding and both views included
     learning_rate: float = 1e-3  # the highest
     warm_up: float = 0.05  # of all steps
     weight_decay: float = 0.01
@@ -44,6 +45,9 @@ class TrainOptions:
     ema_decay: float = 0.999
     seed: int = 0
     masks: SpecAugment = SpecAugment().scaled(0.5)
+    changes: MelAugment = MelAugment()
+    shares: tuple[tuple[str, float], ...] = ()  # of a source, the part of its utterances heard in an epoch; else all
+    views: int = 2  # of each utterance in a batch, differently augmented; 2 makes their outputs agree
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_seconds <= 0 or self.learning_rate <= 0:
@@ -51,6 +55,10 @@ class TrainOptions:
                 f"epochs, batch seconds and learning rate must be positive; "
                 f"got {self.epochs}, {self.batch_seconds}, {self.learning_rate}"
             )
+        if any(not 0 < share <= 1 for _, share in self.shares):
+            raise UsageError(f"the share of a source must be above 0 and at most 1, got {dict(self.shares)}")
+        if self.views not in (1, 2):
+            raise UsageError(f"views of an utterance must be 1 or 2, got {self.views}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class Trainer:
         self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
         self.fabric = open_device(device, precision)
         torch.manual_seed(options.seed)
-        self.objective = Objective(AcousticModel(config))
+        self.objective = Objective(AcousticModel(config), options.views)
         _set_normalisation(self.objective.model, corpus)
         if start_from:
             _take_over(self.objective, start_from)
@@ -113,7 +121,8 @@ class Trainer:
         self.minutes = 0.0
         self.recent = _Averages()
         # Epochs differ by a batch or two, so the schedule counts on the first one's length.
-        self.steps_an_epoch = len(corpus.plan(options.seed, 0, options.batch_seconds))
+        self.steps_an_epoch = len(self._plan(0))
+        self.noises = corpus.noises()
         self.steps = self.steps_an_epoch * options.epochs
         self._resume()
         self.curve = LearningCurve(folder, self.step)
@@ -133,7 +142,7 @@ class Trainer:
         earlier_minutes = self.minutes
         with deferred_interrupt() as interrupted:
             for epoch in range(self.step // self.steps_an_epoch, self.options.epochs):
-                plan = self.corpus.plan(self.options.seed, epoch, self.options.batch_seconds)
+                plan = self._plan(epoch)
                 plan = [plan[k % len(plan)] for k in range(self.steps_an_epoch)]
                 for members in plan[self.step % self.steps_an_epoch :]:
                     self.recent.add(self._learn(members))
@@ -173,13 +182,19 @@ class Trainer:
         self.averaged.train()
         return wer(texts, guesses), cer(texts, guesses), wer(phones, phone_guesses)
 
+    def _plan(self, epoch: int) -> list[list[tuple[int, int]]]:
+        options = self.options
+        return self.corpus.plan(options.seed, epoch, options.batch_seconds / options.views, dict(options.shares))
+
     def _learn(self, members: Sequence[tuple[int, int]]) -> dict[str, float]:
         """One optimiser step. All its randomness comes from the seed and the step, so a resumed run repeats itself."""
         torch.manual_seed(self.options.seed * 1_000_003 + self.step)
         random = np.random.default_rng((self.options.seed, self.step))
-        batch = self.corpus.collate(members, random).to(self.fabric.to_device)
+        batch = self.corpus.collate(members, random).repeated(self.options.views).to(self.fabric.to_device)
         model = self.objective.model
-        mels = self.options.masks(batch.mels, batch.frames * model.config.stack, model.mel_mean, random)
+        mels, heard = batch.mels, batch.frames * model.config.stack
+        mels = self.options.changes(mels, heard, model.config.frontend, self.noises, random)
+        mels = self.options.masks(mels, heard, model.mel_mean, random)
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
         _, losses = self.network(mels, batch)
@@ -225,17 +240,20 @@ class Trainer:
         self.curve.draw()
 
     def _save(self) -> None:
-        checkpoint.save(self.folder, {
-            "config": self.objective.model.config.to_dict(),
-            "options": asdict(self.options),
-            "objective": self.objective.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "audio_seconds": self.audio_seconds,
-            "minutes": self.minutes,
-            "recent": self.recent.rows,
-        })
+        checkpoint.save(
+            self.folder,
+            {
+                "config": self.objective.model.config.to_dict(),
+                "options": asdict(self.options),
+                "objective": self.objective.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "audio_seconds": self.audio_seconds,
+                "minutes": self.minutes,
+                "recent": self.recent.rows,
+            },
+        )
 
     def _resume(self) -> None:
         content = checkpoint.load(self.folder, self.fabric.device)

@@ -68,14 +68,24 @@ def _windowed_fourier(config: FrontendConfig) -> Tensor:
     return torch.from_numpy(basis[:, None, :]).float()
 
 
+def mel_centres(config: FrontendConfig) -> np.ndarray:
+    """Centre frequency of each mel filter in Hz: (M,)."""
+    return 700.0 * np.expm1(_mel_edges(config)[1:-1] / 1127.0)
+
+
+def _mel(hertz: np.ndarray | float) -> np.ndarray:
+    """The mel scale of O'Shaughnessy 1987, as HTK and Kaldi use it."""
+    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+
+def _mel_edges(config: FrontendConfig) -> np.ndarray:
+    return np.linspace(_mel(config.low_hz), _mel(config.high_hz), config.mels + 2)
+
+
 def _mel_filterbank(config: FrontendConfig) -> Tensor:
-    """Triangular filters evenly spaced on the mel scale (O'Shaughnessy 1987, as HTK and Kaldi use it): (K, M)."""
-
-    def mel(hertz: np.ndarray | float) -> np.ndarray:
-        return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
-
-    edges = np.linspace(mel(config.low_hz), mel(config.high_hz), config.mels + 2)
+    """Triangular filters evenly spaced on the mel scale: (K, M)."""
+    edges = _mel_edges(config)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    bins = mel(np.linspace(0, config.sample_rate / 2, config.fft_size // 2 + 1))[:, None]  # (K, 1)
+    bins = _mel(np.linspace(0, config.sample_rate / 2, config.fft_size // 2 + 1))[:, None]  # (K, 1)
     triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
     return torch.from_numpy(np.maximum(triangles, 0.0)).float()

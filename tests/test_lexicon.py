@@ -114,7 +114,17 @@ def test_own_entries_come_before_the_dictionary(tmp_path):
     path.write_text("# names\nRill R IH1 L\n\nspeech S P IY CH  # as ever\nspeech S P IH CH\n")
     speech = (("S", "P", "IY", "CH"), ("S", "P", "IH", "CH"))
     assert read_entries(path) == {"rill": (("R", "IH", "L"),), "speech": speech}
-    assert Lexicon.load(path).pronounce("speech") == speech
+    assert Lexicon.load(read_entries(path)).pronounce("speech") == speech
+
+
+def test_words_may_stand_alone_where_that_is_asked_for(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("rill\nspeech S P IY CH\n")
+    entries = read_entries(path, bare_words=True)
+    assert entries == {"rill": (), "speech": (("S", "P", "IY", "CH"),)}
+    assert Lexicon.load(entries).pronounce("speech") == entries["speech"]
+    with pytest.raises(DataError, match="line 1"):
+        read_entries(path)
 
 
 @pytest.mark.parametrize("line", ["rill", "rill R QQ L", "ri11 R IH L", "R IH L rill"])

@@ -46,10 +46,13 @@ def test_commands_and_options_exist() -> None:
     lines = blocks("sh").replace("\\\n", " ").splitlines()
     used = [line.split() for line in lines if line.startswith("asr ")]
     assert used
-    for _, command, *arguments in used:
-        offered = {option for parameter in commands[command].params for option in parameter.opts}
+    for _, name, *arguments in used:
+        command = commands[name]
+        if isinstance(command, typer.core.TyperGroup):
+            command = command.commands[arguments[0]]
+        offered = {option for parameter in command.params for option in parameter.opts}
         unknown = {word for word in arguments if word.startswith("-") and word != "-"} - offered
-        assert not unknown, f"asr {command}"
+        assert not unknown, f"asr {name}"
 
 
 def test_links_lead_somewhere() -> None:

@@ -15,7 +15,10 @@ def evaluate(
     ],
     model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
     engine: Annotated[str, typer.Option(help="onnx, or torch.")] = "onnx",
-    decoder: Annotated[str, typer.Option(help="greedy.")] = "greedy",
+    decoder: Annotated[
+        str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
+    ] = None,
+    lm: Annotated[Path | None, typer.Option(help="Another language model, from asr lm build.")] = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio is streamed in chunks of this length.", min=1)] = 160,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write every utterance here as a JSON line.")
@@ -44,7 +47,7 @@ def evaluate(
     from asr.writers import LineWriter
 
     manifest = merge(read_manifest(table) for table in tables)
-    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder)
+    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm)
     console = Console(stderr=True)
     results = recognise(manifest.utterances, recognizer, chunk_ms)
     bar = track(results, "Evaluating", total=len(manifest.utterances), console=console, disable=not console.is_terminal)
@@ -57,7 +60,7 @@ def evaluate(
                 hypotheses.append(hypothesis)
                 writer.write(json.dumps(asdict(hypothesis)))
     columns = ("source", "utterances", "words", "WER %", "sub", "del", "ins", "CER %", "real-time factor")
-    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {decoder}, chunks of {chunk_ms} ms")
+    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, chunks of {chunk_ms} ms")
     for row in score(hypotheses):
         table.add_row(
             row.source, str(row.utterances), str(row.words), f"{100 * row.word_error_rate:.1f}",

@@ -12,7 +12,8 @@ import typer
 
 from asr.errors import RillError
 
-COMMANDS = ("transcribe", "models", "train", "evaluate", "export", "synthesise")  # in the order of the help
+# In the order of the help.
+COMMANDS = ("transcribe", "models", "lm", "align", "train", "evaluate", "export", "synthesise")
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 
 # Click's ClickException: what it raises for a wrong command line. Newer typers carry their own copy of click.
@@ -41,7 +42,11 @@ def build_app() -> typer.Typer:
             print(context.get_help())
 
     for name in COMMANDS:
-        app.command(name)(getattr(import_module(f"asr.cli.{name}"), name))
+        command = getattr(import_module(f"asr.cli.{name}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 

@@ -41,8 +41,20 @@ def train(
     look_ahead: Annotated[
         str, typer.Option(help="Frames (30 ms) each layer looks ahead; as many numbers as layers.")
     ] = "2,2,2,2,0",
-    masks: Annotated[float, typer.Option(help="Strength of SpecAugment; 0 is none.", min=0.0)] = 0.5,
+    masks: Annotated[float, typer.Option(help="Strength of SpecAugment; 0 is none.", min=0.0)] = 0.7,
+    changes: Annotated[
+        float, typer.Option(help="Strength of random changes of voice, channel and noise; 0 is none.", min=0.0)
+    ] = 1.0,
+    views: Annotated[
+        int, typer.Option(help="2: hear each utterance twice, changed differently, and make both agree; 1: once.")
+    ] = 2,
     dropout: Annotated[float, typer.Option()] = 0.1,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=PART", help="Hear only this part of a source in each epoch, such as minds14=0.25."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 where it is fast), 32-true, bf16-mixed.")] = "auto",
@@ -63,6 +75,7 @@ def train(
     with training_extra():
         import torch
 
+        from asr.mel_augment import MelAugment
         from asr.recipe import RecipeOptions, prepare, write_rejected
         from asr.specaugment import SpecAugment
         from asr.tokens import CHARACTERS, PHONES
@@ -72,7 +85,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     options = TrainOptions(
-        epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks)
+        epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
+        changes=MelAugment().scaled(changes), shares=_shares(share or []), views=views,
     )  # fmt: skip
     try:
         frames = tuple(int(part) for part in look_ahead.split(","))
@@ -95,6 +109,15 @@ def train(
     trainer = Trainer(run, corpus, dev_corpus, config, options, device, precision, start_from)
     _fit(trainer, checkpoint_seconds, console)
     console.print(f"finished: {run}; next: asr export {run} --output MODEL", highlight=False)
+
+
+def _shares(options: list[str]) -> tuple[tuple[str, float], ...]:
+    from asr.errors import UsageError
+
+    try:
+        return tuple((source, float(part)) for source, part in (option.split("=") for option in options))
+    except ValueError:
+        raise UsageError(f"a share is SOURCE=PART, such as minds14=0.25; got {' '.join(options)}") from None
 
 
 def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:

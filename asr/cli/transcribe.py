@@ -30,7 +30,10 @@ def transcribe(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
     engine: Annotated[str, typer.Option(help="onnx, or torch.")] = "onnx",
-    decoder: Annotated[str, typer.Option(help="greedy.")] = "greedy",
+    decoder: Annotated[
+        str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
+    ] = None,
+    lm: Annotated[Path | None, typer.Option(help="Another language model, from asr lm build.")] = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; the text is the same.")] = 2_000,
     raw_rate: Annotated[
         int | None, typer.Option(help="- is raw signed 16-bit little-endian mono samples at this rate in Hz.")
@@ -57,7 +60,7 @@ def transcribe(
             raise UsageError("--raw-rate is about stdin; give - as the file")
     if output is not None and any(name != STDIN and _same(Path(name), output) for name in files):
         raise UsageError(f"--output {output} is one of the files to transcribe; give another name")
-    recognizer = Recognizer.load(DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder)
+    recognizer = Recognizer.load(DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder, lm=lm)
     chunk = chunk_samples(chunk_ms, recognizer.sample_rate)
     status = 0
     with LineWriter(output) as writer:
@@ -115,8 +118,11 @@ def _progress(audio: AudioFile | RawAudio) -> Iterator[Callable[[float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed:.0f} s"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(os.path.basename(audio.name), total=audio.seconds)

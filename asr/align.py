@@ -1,0 +1,80 @@
+"""Forced alignment: when each word of a known text is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asr.errors import DataError
+from asr.graph import Graph
+from asr.graph_decoder import GraphDecoder, SearchOptions
+from asr.language_model import DecodingWeights, LanguageModel
+from asr.lexicon import Lexicon
+from asr.text import normalise
+from asr.tokens import TokenTable
+from streaming.engine import Engine
+from streaming.results import Word
+
+ALL_PATHS = SearchOptions(beam=1e4, most_active=10_000_000, certain_blank=1.0)
+
+
+class Aligner:
+    """Viterbi alignment of phones with CTC (Graves et al. 2006): the likeliest way to say a text in a recording."""
+
+    def __init__(self, engine: Engine, phones: TokenTable, lexicon: Lexicon) -> None:
+        """Join an engine that gives the log-probabilities of ``phones`` and a lexicon of pronunciations."""
+        self._engine = engine
+        self._phones = phones
+        self._lexicon = lexicon
+
+    def align(self, samples: np.ndarray, text: str) -> tuple[Word, ...]:
+        """Find the words of a text.
+
+        Args:
+            samples: (N,) float32 in [-1, 1] at the engine's rate.
+            text: what is said, in any case and punctuation.
+        Returns:
+            Each word of the text in normal form with its times and its confidence.
+        Raises:
+            DataError: no words, words that cannot be pronounced, or more of them than the recording has room for.
+        """
+        words = normalise(text).split()
+        if not words:
+            raise DataError("there are no words to align")
+        first, state = self._engine.step(self._engine.start(), samples)
+        last, _ = self._engine.finish(state)
+        decoder = GraphDecoder(self._one_sentence(words), ALL_PATHS)
+        spans, _ = decoder.finish(decoder.advance(decoder.start(), np.concatenate([first, last])))
+        if [span.text for span in spans] != words:
+            raise DataError(f"the recording is too short for its {len(words)} words")
+        rates = self._engine.rates
+        heard = len(samples) / rates.sample_rate
+        return tuple(
+            Word(span.text, min(rates.seconds(span.start_frame), heard), min(rates.seconds(span.end_frame), heard),
+                 span.confidence)
+            for span in spans
+        )  # fmt: skip
+
+    def _one_sentence(self, words: Sequence[str]) -> LanguageModel:
+        """A language model that knows nothing but this sentence."""
+        sounds = [tuple(tuple(self._phones.encode(sound)) for sound in self._lexicon.pronounce(word)) for word in words]
+        arcs: list[tuple[int, int, int, int]] = []  # source, phone, word, target
+        state = len(words)  # 0 to len(words) stand between the words; those within words come after
+        for place, choices in enumerate(sounds):
+            for sound in choices:
+                source = place
+                for number, phone in enumerate(sound):
+                    ends = number == len(sound) - 1
+                    state += not ends
+                    target = place + 1 if ends else state
+                    arcs.append((source, phone, place + 1 if number == 0 else 0, target))
+                    source = target
+        arcs.sort()
+        source, phone, word, target = np.array(arcs, dtype=np.int32).T
+        finals = np.full(state + 1, np.inf, dtype=np.float32)
+        finals[len(words)] = 0.0
+        counts = np.bincount(source, minlength=state + 1)
+        graph = Graph(0, counts, finals, phone, word, np.zeros(len(arcs), np.float32), target)
+        return LanguageModel(Path(), ("", *words), ((), *sounds), graph, DecodingWeights(1.0, 0.0, 0.0))

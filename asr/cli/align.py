@@ -1,0 +1,48 @@
+"""`asr align`: word times for a known text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def align(
+    audio: Annotated[Path, typer.Argument(help="A recording, any audio or video file.", show_default=False)],
+    text: Annotated[Path, typer.Argument(help="A text file with what is said in it.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
+    words: Annotated[
+        Path | None, typer.Option(help='Pronunciations that the dictionary lacks, lines of "word PHONE PHONE ...".')
+    ] = None,
+    format: Annotated[str, typer.Option(help="tsv: start, end, word, confidence; or jsonl, an object a word.")] = "tsv",
+) -> None:
+    """Find when each word of TEXT is spoken in AUDIO; times in seconds."""
+    import json
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from asr.align import Aligner
+    from asr.audio import AudioFile
+    from asr.errors import DataError, UsageError
+    from asr.lexicon import Lexicon, read_entries
+    from asr.package import DEFAULT_MODEL, ModelPackage
+    from streaming.engine import OnnxEngine
+
+    if format not in ("tsv", "jsonl"):
+        raise UsageError(f"unknown format {format!r}; give tsv or jsonl")
+    try:
+        said = text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{text} cannot be read as text: {error}") from None
+    lexicon = Lexicon.load(read_entries(words) if words else None)
+    package = ModelPackage.open(model or DEFAULT_MODEL)
+    engine = OnnxEngine(package.graph, package.rates, head="phones")
+    with AudioFile(audio, package.rates.sample_rate) as file:
+        samples = np.concatenate([np.zeros(0, np.float32), *file])
+    for word in Aligner(engine, package.phones, lexicon).align(samples, said):
+        if format == "jsonl":
+            print(json.dumps(asdict(word)))
+        else:
+            print(f"{word.start_seconds:.2f}\t{word.end_seconds:.2f}\t{word.text}\t{word.confidence:.2f}")

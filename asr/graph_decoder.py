@@ -1,0 +1,154 @@
+"""Decoding with a lexicon and a language model: the cheapest path through a graph, a block of frames at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import kaldifst
+import numpy as np
+from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
+
+from asr.ctc import BLANK
+from asr.language_model import LanguageModel
+from asr.word_times import spans_of_words
+from streaming.results import WordSpan
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How much of the graph is kept alive: less is faster, more finds better paths."""
+
+    beam: float = 16.0  # nats behind the best path at which another is given up
+    most_active: int = 3_000  # paths
+    certain_blank: float = 0.995  # of frames in a row more surely blank than this only the first is searched
+
+    def __post_init__(self) -> None:
+        if self.beam <= 0 or self.most_active < 1 or not 0 < self.certain_blank <= 1:
+            raise ValueError(f"need a positive beam, at least one path, a probability; got {self}")
+
+
+class GraphState(NamedTuple):
+    """An utterance as far as it has been heard."""
+
+    frames: int  # heard since the start of the stream
+    blank: bool  # whether the last frame was surely blank
+    rows: tuple[np.ndarray, ...]  # blocks (T, V) of log-probabilities of the frames that are searched
+    numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
+    search: _Search | None  # what has been found in them; None before the first
+
+    @property
+    def searched(self) -> int:
+        """Frames of the utterance that are searched."""
+        return sum(map(len, self.numbers))
+
+
+class GraphDecoder:
+    """Beam search over H∘L∘G with kaldi-decoder (Povey et al. 2011), frame by frame.
+
+    A state behaves as an immutable value, though the search beneath it moves on: a state that has been left behind is
+    searched again from the start of its utterance when somebody returns to it.
+    """
+
+    silent_tokens = frozenset((BLANK,))
+    border_tokens: frozenset[int] = frozenset()
+
+    def __init__(self, model: LanguageModel, options: SearchOptions | None = None) -> None:
+        self._model = model
+        self._options = options or SearchOptions()
+        weights = model.weights
+        self._graph = model.graph.with_ctc(weights.language_weight, weights.word_cost)
+
+    def start(self) -> GraphState:
+        return GraphState(0, False, (), (), None)
+
+    def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
+        """Hear rows (T, V), T >= 0, of natural-log probabilities of phones."""
+        count = len(log_probs)
+        if count == 0:
+            return state
+        blank = log_probs[:, BLANK] > np.log(self._options.certain_blank)  # (T,)
+        kept = np.flatnonzero(~(blank & np.concatenate([[state.blank], blank[:-1]])))
+        numbers = state.frames + kept
+        state = state._replace(frames=state.frames + count, blank=bool(blank[-1]))
+        if len(kept) == 0:
+            return state
+        rows = log_probs[kept].astype(np.float32)
+        rows[:, BLANK] -= self._model.weights.blank_penalty
+        state = state._replace(rows=(*state.rows, rows), numbers=(*state.numbers, numbers))
+        return state._replace(search=self._search(state))
+
+    def best(self, state: GraphState) -> tuple[WordSpan, ...]:
+        """The words of the utterance as they stand, the last perhaps unfinished."""
+        return self._words(state, ended=False)
+
+    def finish(self, state: GraphState) -> tuple[tuple[WordSpan, ...], GraphState]:
+        """Close the utterance: its words, and the state of the next one."""
+        return self._words(state, ended=True), GraphState(state.frames, state.blank, (), (), None)
+
+    def _search(self, state: GraphState) -> _Search:
+        """The search of a state, moved on or begun again."""
+        if state.search is not None and state.search.advance(state.rows[-1], state.searched - len(state.rows[-1])):
+            return state.search
+        search = _Search(self._graph, self._options)
+        search.advance(np.concatenate(state.rows), 0)
+        return search
+
+    def _words(self, state: GraphState, ended: bool) -> tuple[WordSpan, ...]:
+        if state.search is None:
+            return ()
+        path = state.search.path(state.searched, ended)
+        if path is None:  # the search has gone on from another state
+            search = _Search(self._graph, self._options)
+            search.advance(np.concatenate(state.rows), 0)
+            path = search.path(state.searched, ended)
+        tokens, words = path
+        rows = np.concatenate(state.rows)
+        rows[:, BLANK] += self._model.weights.blank_penalty
+        numbers = np.concatenate(state.numbers)
+        sounds = [self._model.pronunciations[word] for word in words]
+        texts = [self._model.words[word] for word in words]
+        spans = spans_of_words(tokens, sounds)
+        peaks = np.exp(rows[np.arange(len(tokens)), tokens])
+        return tuple(
+            WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, _confidence(tokens, peaks, start, end))
+            for text, (start, end) in zip(texts, spans, strict=True)
+        )
+
+
+class _Search:
+    """A decoder of kaldi's and how far it has come; guarded, as states of it may be in several hands."""
+
+    def __init__(self, graph: kaldifst.StdConstFst, options: SearchOptions) -> None:
+        self._decoder = FasterDecoder(graph, FasterDecoderOptions(beam=options.beam, max_active=options.most_active))
+        self._decoder.init_decoding()
+        self._lock = threading.Lock()
+
+    def advance(self, rows: np.ndarray, after: int) -> bool:
+        """Search rows (T, V) that follow the first ``after`` ones; False, and nothing done, if it is not there."""
+        with self._lock:
+            if self._decoder.num_frames_decoded() != after:
+                return False
+            self._decoder.advance_decoding(DecodableCtc(np.ascontiguousarray(rows), after))
+            return True
+
+    def path(self, frames: int, ended: bool) -> tuple[np.ndarray, list[int]] | None:
+        """Token of each frame (T,) and words of the best path after ``frames``; None if the search is elsewhere."""
+        with self._lock:
+            if self._decoder.num_frames_decoded() != frames:
+                return None
+            found, lattice = self._decoder.get_best_path(ended)
+        if not found:
+            return np.zeros(frames, dtype=int), []
+        _, labels, words, _ = kaldifst.get_linear_symbol_sequence(lattice)
+        return np.array(labels, dtype=int) - 1, words
+
+
+def _confidence(tokens: np.ndarray, peaks: np.ndarray, start: int, end: int) -> float:
+    """Mean over a word's phones of the highest probability each reached."""
+    runs = start + np.concatenate([[0], np.flatnonzero(np.diff(tokens[start:end])) + 1])
+    highest = np.maximum.reduceat(peaks[:end], runs)
+    spoken: Sequence[float] = highest[tokens[runs] != BLANK]
+    return float(min(1.0, np.mean(spoken))) if len(spoken) else 0.0

@@ -1,0 +1,107 @@
+"""Language model folders: a decoding graph, its lexicon, and the weights it is used with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from asr.errors import ModelError
+from asr.graph import Graph
+from asr.tokens import TokenTable
+
+FORMAT = 1
+GRAPH, LEXICON = "graph.xz", "lexicon.txt"
+
+
+@dataclass(frozen=True)
+class DecodingWeights:
+    """How the acoustic model, the language model and the number of words are weighed against each other."""
+
+    language_weight: float = 1.2  # on the graph's costs
+    word_cost: float = 0.0  # nats added for every word
+    blank_penalty: float = 2.5  # nats taken from the blank in every frame: CTC speaks of little else
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A language model folder that has been read and verified."""
+
+    folder: Path
+    words: tuple[str, ...]  # id 0 is no word
+    pronunciations: tuple[tuple[tuple[int, ...], ...], ...]  # of each word, as phone ids
+    graph: Graph
+    weights: DecodingWeights
+
+    @classmethod
+    def open(cls, folder: Path, phones: TokenTable) -> LanguageModel:
+        """Read and verify a folder that `write_language_model` wrote.
+
+        Args:
+            folder: to read.
+            phones: of the acoustic model it will decode.
+        Raises:
+            ModelError: a file is missing or altered, or the graph speaks in other phones.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            known, checksums, tokens = config["format"], config["files"], config["phones"]
+            weights = DecodingWeights(**config["weights"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{folder} is no language model folder ({error}); make one with 'asr lm build'") from error
+        if known != FORMAT:
+            raise ModelError(f"language model {folder} has format {known}, not {FORMAT}; build it again")
+        if tuple(tokens) != phones.symbols:
+            raise ModelError(
+                f"language model {folder} was built for {len(tokens)} other tokens than the {len(phones)} phones of "
+                "the acoustic model; build it again with this version"
+            )
+        contents = {name: _verified(folder / name, checksums.get(name)) for name in (GRAPH, LEXICON)}
+        words, pronunciations = _read_lexicon(contents[LEXICON].decode("utf-8"), phones)
+        return cls(folder, words, pronunciations, Graph.unpack(contents[GRAPH], folder / GRAPH), weights)
+
+
+def write_language_model(
+    folder: Path,
+    graph: Graph,
+    pronunciations: Sequence[tuple[str, Sequence[int]]],
+    phones: TokenTable,
+    weights: DecodingWeights,
+    about: dict[str, object],
+) -> None:
+    """Write a folder; `config.json`, which names checksums and what ``about`` says, comes last and by rename."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / GRAPH).write_bytes(graph.packed())
+    lines = (f"{word} {' '.join(phones.decode(sound))}\n" for word, sound in pronunciations)
+    (folder / LEXICON).write_text("".join(lines), encoding="utf-8")
+    description = {
+        "format": FORMAT,
+        **about,
+        "phones": phones.symbols,
+        "weights": asdict(weights),
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (GRAPH, LEXICON)},
+    }
+    partial = folder / "config.json.partial"
+    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / "config.json")
+
+
+def _verified(path: Path, checksum: str | None) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); fetch or build it again") from error
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise ModelError(f"{path} was altered or damaged (its checksum is not the one in config.json); build it again")
+    return content
+
+
+def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], tuple[tuple[tuple[int, ...], ...], ...]]:
+    sounds: dict[str, list[tuple[int, ...]]] = {}
+    for line in text.splitlines():
+        word, *symbols = line.split()
+        sounds.setdefault(word, []).append(tuple(map(phones.ids.__getitem__, symbols)))
+    return ("", *sounds), ((), *map(tuple, sounds.values()))

@@ -1,0 +1,88 @@
+"""From plain text to a language model folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.errors import UsageError
+from asr.graph_build import arpa_words, build_graph
+from asr.language_model import DecodingWeights, write_language_model
+from asr.lexicon import Lexicon, Pronunciation
+from asr.ngram import NgramOptions, estimate, find_lmplz, write_corpus
+from asr.tokens import PHONES, TokenTable
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a language model was made of."""
+
+    sentences: int
+    left_out: int  # lines with characters that must be spelt out
+    text_words: int
+    covered: float  # part of the text's words that the vocabulary has
+    words: int
+    guessed: int  # words whose pronunciation was guessed
+    states: int
+    arcs: int
+    bytes: int
+
+
+def build_language_model(
+    texts: Sequence[Path],
+    output: Path,
+    extra: dict[str, tuple[Pronunciation, ...]],
+    options: NgramOptions,
+    lmplz: Path | None = None,
+    weights: DecodingWeights | None = None,
+    report: Callable[[str], None] = lambda stage: None,
+) -> Built:
+    """Estimate an n-gram model, add pronunciations, compose, pack; the folder appears when all of it is done.
+
+    Args:
+        texts: text files, a sentence a line.
+        output: folder to write: new, empty, or a language model that is replaced.
+        extra: words to know in any case, with their pronunciations where they are known.
+        options: of the n-gram model.
+        lmplz: KenLM's estimator; looked for on PATH by default.
+        weights: to decode with.
+        report: told what is being done.
+    Raises:
+        UsageError: no lmplz, or a folder that holds something else.
+        DataError: text that cannot be read or has no words, a word without a pronunciation, lmplz failed.
+    """
+    if output.exists() and not (output / "config.json").is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} exists and is no language model folder; give another name")
+    estimator = find_lmplz(lmplz)
+    phones = TokenTable(PHONES)
+    lexicon = Lexicon.load(extra, guesses=1)
+    with tempfile.TemporaryDirectory(prefix="rill-lm-") as name:
+        scratch = Path(name)
+        arpa = scratch / "model.arpa"
+        report("reading text")
+        corpus = write_corpus(texts, scratch / "corpus.txt")
+        known = list(dict.fromkeys([*extra, *(word for word, _ in corpus.words.most_common(options.vocabulary))]))
+        report("estimating n-grams")
+        estimate(corpus, known, arpa, options, estimator)
+        report("looking up pronunciations")
+        spoken = arpa_words(arpa)
+        pronunciations = [(word, phones.encode(sound)) for word in spoken for sound in lexicon.pronounce(word)]
+        report("composing the graph")
+        graph = build_graph(arpa, pronunciations, len(phones), scratch)
+        report("packing")
+        about = {"order": options.order, "prune": options.prune, "words": len(spoken)}
+        write_language_model(output, graph, pronunciations, phones, weights or DecodingWeights(), about)
+    total = corpus.words.total()
+    return Built(
+        sentences=corpus.sentences,
+        left_out=corpus.left_out,
+        text_words=total,
+        covered=sum(corpus.words[word] for word in known) / total,
+        words=len(spoken),
+        guessed=sum(word not in lexicon for word in spoken),
+        states=len(graph.counts),
+        arcs=len(graph.phones),
+        bytes=sum(file.stat().st_size for file in output.iterdir()),
+    )

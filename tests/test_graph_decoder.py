@@ -1,0 +1,248 @@
+"""Decoding with a lexicon and a language model, on a small graph whose every sentence can be listed."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.errors import ModelError
+from asr.graph import Graph
+from asr.graph_build import arpa_words, build_graph
+from asr.graph_decoder import GraphDecoder, SearchOptions
+from asr.language_model import DecodingWeights, LanguageModel, write_language_model
+from asr.tokens import PHONES, TokenTable
+
+PHONE_TABLE = TokenTable(PHONES)
+# Probabilities and back-off weights as powers of ten. "sea" and "see" sound alike; "cat" is the beginning of "cattle".
+ARPA = """\\data\\
+ngram 1=8
+ngram 2=4
+
+\\1-grams:
+-0.9\t</s>
+-99\t<s>\t-0.3
+-1.0\tcat\t-0.2
+-1.5\tcattle\t-0.1
+-0.8\tsea\t-0.25
+-1.1\tsee\t-0.4
+-0.7\ta\t-0.15
+-2.0\t<unk>
+
+\\2-grams:
+-0.2\ta cat
+-0.3\t<s> see
+-0.4\tsee a
+-0.5\tcat </s>
+
+\\end\\
+"""
+LEXICON = [("cat", "K AE T"), ("cattle", "K AE T AH L"), ("sea", "S IY"), ("see", "S IY"), ("a", "AH"), ("a", "EY")]
+PRONUNCIATIONS = [(word, PHONE_TABLE.encode(phones.split())) for word, phones in LEXICON]
+SURE = SearchOptions(beam=1_000.0, most_active=100_000, certain_blank=1.0)
+WEIGHTS = DecodingWeights(language_weight=0.7, word_cost=0.3, blank_penalty=0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scratch = tmp_path_factory.mktemp("graph")
+    arpa = scratch / "model.arpa"
+    arpa.write_text(ARPA)
+    assert set(arpa_words(arpa)) == {word for word, _ in LEXICON}
+    graph = build_graph(arpa, PRONUNCIATIONS, len(PHONES), scratch)
+    write_language_model(scratch / "lm", graph, PRONUNCIATIONS, PHONE_TABLE, WEIGHTS, {})
+    return scratch / "lm"
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> LanguageModel:
+    return LanguageModel.open(folder, PHONE_TABLE)
+
+
+@pytest.fixture(scope="module")
+def decoder(model: LanguageModel) -> GraphDecoder:
+    return GraphDecoder(model, SURE)
+
+
+def rows(phones: str, frames_each: int = 2, sureness: float = 0.9) -> np.ndarray:
+    """Log-probabilities (T, V) of someone who says these phones; - is the blank."""
+    ids = [0 if phone == "-" else PHONE_TABLE.ids[phone] for phone in phones.split()]
+    probabilities = np.full((len(ids) * frames_each, len(PHONES)), (1 - sureness) / (len(PHONES) - 1))
+    probabilities[np.arange(len(probabilities)), np.repeat(ids, frames_each)] = sureness
+    return np.log(probabilities).astype(np.float32)
+
+
+def random_rows(seed: int, frames: int) -> np.ndarray:
+    """Log-probabilities that favour the phones of the lexicon, otherwise at random."""
+    logits = np.random.default_rng(seed).normal(0, 2, (frames, len(PHONES)))
+    used = sorted({phone for _, sound in PRONUNCIATIONS for phone in sound} | {0})
+    logits[:, used] += 4
+    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def text(decoder: GraphDecoder, log_probs: np.ndarray) -> str:
+    words, _ = decoder.finish(decoder.advance(decoder.start(), log_probs))
+    return " ".join(word.text for word in words)
+
+
+@pytest.mark.parametrize(
+    ("phones", "words"),
+    [
+        ("- S IY - AH K AE T -", "see a cat"),
+        ("K AE T AH L", "cattle"),
+        ("S IY EY K AE T", "see a cat"),
+        ("- - -", ""),
+        ("AH - AH", "a a"),
+    ],
+)
+def test_clear_speech_is_read(decoder: GraphDecoder, phones: str, words: str) -> None:
+    assert text(decoder, rows(phones)) == words
+
+
+def test_the_language_model_chooses_between_words_that_sound_alike(decoder: GraphDecoder) -> None:
+    assert text(decoder, rows("S IY")) == "see", "<s> see is a bigram"
+    assert text(decoder, rows("K AE T - S IY")) == "cat sea", "sea is the likelier unigram"
+
+
+def test_words_lie_where_they_are_spoken(decoder: GraphDecoder) -> None:
+    state = decoder.advance(decoder.start(), rows("- - S IY - - AH - K AE T -", frames_each=3))
+    words, _ = decoder.finish(state)
+    assert [(word.text, word.start_frame, word.end_frame) for word in words] == [
+        ("see", 6, 12), ("a", 18, 21), ("cat", 24, 33)
+    ]  # fmt: skip
+    assert all(word.confidence == pytest.approx(0.9, abs=1e-4) for word in words)
+
+
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 9))
+def test_the_best_of_all_sentences_is_found(decoder: GraphDecoder, seed: int, frames: int) -> None:
+    log_probs = random_rows(seed, frames)
+    found, cost = best_sentence(log_probs)
+    guess = text(decoder, log_probs)
+    assert guess == found or sentence_cost(guess.split(), log_probs) == pytest.approx(cost, abs=0.15)
+
+
+@given(seed=st.integers(0, 10_000), data=st.data())
+def test_any_chunks_give_the_same_words(decoder: GraphDecoder, seed: int, data: st.DataObject) -> None:
+    log_probs = random_rows(seed, 40)
+    cuts = data.draw(st.lists(st.integers(0, 40), max_size=8))
+    state = decoder.start()
+    for block in np.split(log_probs, sorted(cuts)):
+        state = decoder.advance(state, block)
+        decoder.best(state)
+    whole = decoder.advance(decoder.start(), log_probs)
+    assert decoder.best(state) == decoder.best(whole)
+    assert decoder.finish(state)[0] == decoder.finish(whole)[0]
+
+
+def test_a_state_can_be_forked_and_returned_to(decoder: GraphDecoder) -> None:
+    start = decoder.advance(decoder.start(), rows("S IY"))
+    kept = decoder.best(start)
+    one = decoder.advance(start, rows("AH - K AE T"))
+    other = decoder.advance(start, rows("- S IY"))
+    assert [word.text for word in decoder.finish(one)[0]] == ["see", "a", "cat"]
+    assert [word.text for word in decoder.finish(other)[0]] == ["see", "sea"]
+    assert decoder.best(start) == kept
+    assert decoder.finish(one) == decoder.finish(one)
+
+
+def test_frames_go_on_counting_in_the_next_utterance(decoder: GraphDecoder) -> None:
+    words, state = decoder.finish(decoder.advance(decoder.start(), rows("S IY -")))
+    assert [word.text for word in words] == ["see"]
+    words, _ = decoder.finish(decoder.advance(state, rows("K AE T")))
+    assert [(word.text, word.start_frame, word.end_frame) for word in words] == [("cat", 6, 12)]
+
+
+def test_skipping_sure_blanks_changes_nothing(model: LanguageModel) -> None:
+    log_probs = rows("- - - S IY - - - - - AH - - - K AE T - - -", sureness=0.999)
+    skipping = GraphDecoder(model, SearchOptions(beam=1_000.0, most_active=100_000, certain_blank=0.99))
+    state = skipping.advance(skipping.start(), log_probs)
+    assert state.searched < len(log_probs) / 2
+    everything = GraphDecoder(model, SURE)
+    assert skipping.best(state) == everything.best(everything.advance(everything.start(), log_probs))
+
+
+def test_a_word_heard_in_part_is_shown_no_longer_than_it_was_heard(decoder: GraphDecoder) -> None:
+    log_probs = rows("- S IY AH K AE T -")
+    for frames in range(len(log_probs)):
+        words = decoder.best(decoder.advance(decoder.start(), log_probs[:frames]))
+        assert all(0 <= word.start_frame < word.end_frame <= frames for word in words)
+
+
+def test_nothing_heard_is_nothing_said(decoder: GraphDecoder) -> None:
+    state = decoder.advance(decoder.start(), np.zeros((0, len(PHONES)), np.float32))
+    assert decoder.best(state) == ()
+    assert decoder.finish(state) == ((), decoder.start())
+
+
+def test_packing_keeps_the_graph(model: LanguageModel) -> None:
+    again = Graph.unpack(model.graph.packed())
+    for column in ("counts", "phones", "words", "weights", "targets", "finals"):
+        np.testing.assert_array_equal(getattr(again, column), getattr(model.graph, column))
+
+
+def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no decoding graph"):
+        Graph.unpack(b"\xfd7zXZ\x00 nothing")
+    with pytest.raises(ModelError, match="asr lm build"):
+        LanguageModel.open(tmp_path, PHONE_TABLE)
+    with pytest.raises(ModelError, match="other tokens"):
+        LanguageModel.open(folder, TokenTable(PHONES[:-1]))
+    copy = tmp_path / "lm"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    content = bytearray((copy / "graph.xz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "graph.xz").write_bytes(content)
+    with pytest.raises(ModelError, match="altered or damaged"):
+        LanguageModel.open(copy, PHONE_TABLE)
+
+
+def best_sentence(log_probs: np.ndarray) -> tuple[str, float]:
+    """The cheapest of all sentences of up to four words, by trying every one."""
+    vocabulary = sorted({word for word, _ in LEXICON})
+    sentences = [list(words) for count in range(5) for words in product(vocabulary, repeat=count)]
+    costs = {" ".join(words): sentence_cost(words, log_probs) for words in sentences}
+    return min(costs.items(), key=lambda item: item[1])
+
+
+def sentence_cost(words: list[str], log_probs: np.ndarray) -> float:
+    sounds = product(*([sound for word, sound in PRONUNCIATIONS if word == one] for one in words))
+    spoken = min(acoustic_cost([phone for sound in choice for phone in sound], log_probs) for choice in sounds)
+    return spoken + WEIGHTS.language_weight * language_cost(words) + WEIGHTS.word_cost * len(words)
+
+
+def acoustic_cost(phones: list[int], log_probs: np.ndarray) -> float:
+    """Of the best alignment: each phone at least a frame, blanks between wherever one likes."""
+    costs = -log_probs.astype(np.float64)
+    costs[:, 0] += WEIGHTS.blank_penalty
+    labels = [0, *(label for phone in phones for label in (phone, 0))]
+    best = np.full(len(labels), np.inf)
+    best[:2] = costs[0, labels[:2]]
+    for row in costs[1:]:
+        stay, step = best, np.concatenate([[np.inf], best[:-1]])
+        skip = np.concatenate([[np.inf, np.inf], best[:-2]])[: len(best)]
+        skip[[label == 0 for label in labels]] = np.inf
+        best = np.minimum(np.minimum(stay, step), skip) + row[labels]
+    return float(best[-2:].min())
+
+
+def language_cost(words: list[str]) -> float:
+    """Nats, by the cheaper of a bigram and backing off, as a graph with free back-off arcs has it."""
+    unigrams, backoffs, bigrams = {}, {}, {}
+    for line in ARPA.splitlines():
+        fields = line.split("\t")
+        if len(fields) > 1 and " " in fields[1]:
+            bigrams[tuple(fields[1].split())] = -float(fields[0])
+        elif len(fields) > 1:
+            unigrams[fields[1]] = -float(fields[0])
+            backoffs[fields[1]] = -float(fields[2]) if len(fields) > 2 else 0.0
+    history, cost = "<s>", 0.0
+    for word in [*words, "</s>"]:
+        cost += min(bigrams.get((history, word), np.inf), backoffs[history] + unigrams[word])
+        history = word
+    return cost * np.log(10)
