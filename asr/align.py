@@ -77,4 +77,4 @@ class Aligner:
         finals[len(words)] = 0.0
         counts = np.bincount(source, minlength=state + 1)
         graph = Graph(0, counts, finals, phone, word, np.zeros(len(arcs), np.float32), target)
-        return LanguageModel(Path(), ("", *words), ((), *sounds), graph, DecodingWeights(1.0, 0.0, 0.0))
+        return LanguageModel(Path(), ("", *words), ((), *sounds), graph, DecodingWeights(1.0, 0.0, 0.0, 0.0))

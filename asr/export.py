@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -46,6 +48,41 @@ def export_onnx(model: AcousticModel, path: Path) -> None:
     ``delay_frames`` earlier; the first ``delay_frames`` rows of a stream mean nothing. The caller drops the first
     ``T * frame_samples`` samples of its buffer after the call.
     """
+    _trace(model, path)
+    proto = onnx.load(str(path))
+    _store_weights_as_half(proto)
+    _save(proto, path, model.config)
+
+
+def export_int8(model: AcousticModel, path: Path) -> None:
+    """Write the streaming graph with the weights of LSTMs and linear layers in 8 bits.
+
+    Activations are scaled by the largest of each call (dynamic quantisation), so its log-probabilities depend a little
+    on how the audio is cut into chunks. Inputs and outputs are those of `export_onnx`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        traced = Path(folder) / "fp32.onnx"
+        _trace(model, traced)
+        nodes = onnx.load(str(traced)).graph.node
+        # The mel filterbank spans seven orders of magnitude; 8 bits would lose the quiet ones.
+        features = [node.name for node in nodes if node.op_type == "MatMul" and "logmel" in node.name]
+        logging.getLogger().disabled = True  # it advises a pre-processing step that this graph does not need
+        try:
+            quantize_dynamic(
+                traced, path, op_types_to_quantize=["LSTM", "MatMul"], weight_type=QuantType.QInt8,
+                nodes_to_exclude=features,
+            )  # fmt: skip
+        finally:
+            logging.getLogger().disabled = False
+    _save(onnx.load(str(path)), path, model.config)
+
+
+def _trace(model: AcousticModel, path: Path) -> None:
+    """Write the streaming graph in fp32, of weights rounded to fp16."""
     config = model.config
     model = _rounded_to_half(model).eval()
     graph = _StreamingGraph(model)
@@ -76,8 +113,9 @@ def export_onnx(model: AcousticModel, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-    proto = onnx.load(str(path))
-    _store_weights_as_half(proto)
+
+
+def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
     helper.set_model_props(
         proto,
         {
@@ -109,11 +147,12 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
     weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
     (folder / "model.safetensors").write_bytes(save(weights))  # save_file would deny others the right to read
     export_onnx(model, folder / "model.onnx")
+    export_int8(model, folder / "model.int8.onnx")
     TokenTable(CHARACTERS).write(folder / "characters.txt")
     TokenTable(PHONES).write(folder / "phones.txt")
     if card is not None:
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    files = ("model.onnx", "model.safetensors", "characters.txt", "phones.txt")
+    files = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
     description = {
         "format": FORMAT,
         "name": name,

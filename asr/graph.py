@@ -111,36 +111,43 @@ class Graph:
             return kaldifst.StdConstFst.read(path)
 
     def _topology(self, language_weight: float, word_cost: float) -> tuple[int, np.ndarray, np.ndarray]:
-        tokens = int(self.phones.max(initial=0)) + 1
-        counts = self.counts.astype(np.int64)
+        """Start, states and arcs of H∘L∘G."""
+        counts = self.counts.astype(np.int32)
         states = len(counts)
-        exists = np.zeros(states * tokens, dtype=bool)  # of each state, split by the phone that led there; 0: after it
-        exists[::tokens] = True
-        exists[self.targets.astype(np.int64) * tokens + self.phones] = True
-        keys = np.flatnonzero(exists)
-        number = np.cumsum(exists, dtype=np.int32) - np.int32(1)
-        state, token = keys // tokens, (keys % tokens).astype(np.int32)
-        after = token == 0
+        phones = self.phones.astype(np.int32)
+        reached = np.zeros((states, int(phones.max(initial=0)) + 1), dtype=bool)  # by a phone; column 0: all is over
+        reached[:, 0] = True
+        reached[self.targets, phones] = True
+        rank = np.cumsum(reached, axis=1, dtype=np.uint8)
+        parts = rank[:, -1].astype(np.int32)  # states that each state becomes
+        base = np.cumsum(parts, dtype=np.int32) - parts
+        targets = base[self.targets] + rank[self.targets, phones] - 1
+        state, token = np.nonzero(reached)
+        del rank, reached
 
-        out = np.where(after, counts[state] + 1, 2)  # arcs: blank loop and the phones; or the phone's loop and its end
-        first = np.cumsum(out) - out
-        table = np.zeros(len(keys), _STATE)
+        over = token == 0  # blanks, then whatever may follow; in the others the phone goes on, or is over
+        out = np.where(over, counts[state] + 1, 2).astype(np.int32)
+        first = np.cumsum(out, dtype=np.int32) - out
+        sources = np.repeat(np.arange(states, dtype=np.int32), counts)
+        table = np.zeros(len(state), _STATE)
         table["final"] = self.finals[state] * language_weight
         table["first_arc"], table["arcs"] = first, out
+        silent, wordless = (np.bincount(sources[labels == 0], minlength=states) for labels in (phones, self.words))
+        table["input_epsilons"] = np.where(over, silent[state], 1)
+        table["output_epsilons"] = np.where(over, wordless[state] + 1, 2)
 
         arcs = np.zeros(int(out.sum()), _ARC)
         arcs["input"][first] = token + 1
-        arcs["target"][first] = np.arange(len(keys))
-        ends = first[~after] + 1
-        arcs["target"][ends] = number[state[~after] * tokens]
-        where = np.repeat(first[after] + 1 - (np.cumsum(counts) - counts), counts) + np.arange(len(self.phones))
-        arcs["input"][where] = np.where(self.phones == 0, 0, self.phones.astype(np.int32) + 1)
+        arcs["target"][first] = np.arange(len(state))
+        ends = first[~over] + 1
+        arcs["target"][ends] = base[state[~over]]
+        where = (first[over] + 1 - (np.cumsum(counts, dtype=np.int32) - counts))[sources]
+        where += np.arange(len(phones), dtype=np.int32)
+        arcs["input"][where] = np.where(phones == 0, 0, phones + 1)
         arcs["output"][where] = self.words
         arcs["weight"][where] = self.weights * language_weight + word_cost * (self.words > 0)
-        arcs["target"][where] = number[self.targets.astype(np.int64) * tokens + self.phones]
-        table["input_epsilons"] = np.add.reduceat((arcs["input"] == 0).view(np.uint8), first, dtype=np.uint32)
-        table["output_epsilons"] = np.add.reduceat((arcs["output"] == 0).view(np.uint8), first, dtype=np.uint32)
-        return int(number[self.start * tokens]), table, arcs
+        arcs["target"][where] = targets
+        return int(base[self.start]), table, arcs
 
 
 @contextmanager
@@ -154,6 +161,7 @@ def _file(start: int, states: np.ndarray, arcs: np.ndarray) -> Iterator[str]:
         file.write(states.data)
         file.write(arcs.data)
         file.flush()
+        del states, arcs  # whoever reads the file makes its own
         yield file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
 
 

@@ -13,6 +13,7 @@ from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
 
 from asr.ctc import BLANK
 from asr.language_model import LanguageModel
+from asr.n_best import Alternative, cheapest_sentences
 from asr.word_times import spans_of_words
 from streaming.results import WordSpan
 
@@ -24,9 +25,10 @@ class SearchOptions:
     beam: float = 16.0  # nats behind the best path at which another is given up
     most_active: int = 3_000  # paths
     certain_blank: float = 0.995  # of frames in a row more surely blank than this only the first is searched
+    alternatives_beam: float = 10.0  # nats, of the search for alternatives
 
     def __post_init__(self) -> None:
-        if self.beam <= 0 or self.most_active < 1 or not 0 < self.certain_blank <= 1:
+        if self.beam <= 0 or self.alternatives_beam <= 0 or self.most_active < 1 or not 0 < self.certain_blank <= 1:
             raise ValueError(f"need a positive beam, at least one path, a probability; got {self}")
 
 
@@ -56,10 +58,10 @@ class GraphDecoder:
     border_tokens: frozenset[int] = frozenset()
 
     def __init__(self, model: LanguageModel, options: SearchOptions | None = None) -> None:
-        self._model = model
+        # The packed graph is not kept: it is a third as large as the one that is searched.
+        self._texts, self._sounds, self._weights = model.words, model.pronunciations, model.weights
         self._options = options or SearchOptions()
-        weights = model.weights
-        self._graph = model.graph.with_ctc(weights.language_weight, weights.word_cost)
+        self._graph = model.graph.with_ctc(self._weights.language_weight, self._weights.word_cost)
 
     def start(self) -> GraphState:
         return GraphState(0, False, (), (), None)
@@ -76,7 +78,7 @@ class GraphDecoder:
         if len(kept) == 0:
             return state
         rows = log_probs[kept].astype(np.float32)
-        rows[:, BLANK] -= self._model.weights.blank_penalty
+        rows[:, BLANK] -= self._weights.blank_penalty
         state = state._replace(rows=(*state.rows, rows), numbers=(*state.numbers, numbers))
         return state._replace(search=self._search(state))
 
@@ -87,6 +89,20 @@ class GraphDecoder:
     def finish(self, state: GraphState) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one."""
         return self._words(state, ended=True), GraphState(state.frames, state.blank, (), (), None)
+
+    def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
+        """The likeliest texts of the utterance if it ended now, likeliest first, at most ``count``.
+
+        A slower search than the one beneath `best`, over the whole utterance: for when a user wants to choose.
+        """
+        rows = np.concatenate(state.rows) if state.rows else np.zeros((0, 0), np.float32)
+        found = cheapest_sentences(self._graph, rows, count, self._options.alternatives_beam)
+        costs = np.array([cost for _, cost in found])
+        shares = np.exp(costs.min() - costs)
+        return tuple(
+            Alternative(" ".join(self._texts[word] for word in words), float(share))
+            for (words, _), share in zip(found, shares / shares.sum(), strict=True)
+        )
 
     def _search(self, state: GraphState) -> _Search:
         """The search of a state, moved on or begun again."""
@@ -106,16 +122,19 @@ class GraphDecoder:
             path = search.path(state.searched, ended)
         tokens, words = path
         rows = np.concatenate(state.rows)
-        rows[:, BLANK] += self._model.weights.blank_penalty
+        rows[:, BLANK] += self._weights.blank_penalty
         numbers = np.concatenate(state.numbers)
-        sounds = [self._model.pronunciations[word] for word in words]
-        texts = [self._model.words[word] for word in words]
+        sounds = [self._sounds[word] for word in words]
+        texts = [self._texts[word] for word in words]
         spans = spans_of_words(tokens, sounds)
         peaks = np.exp(rows[np.arange(len(tokens)), tokens])
-        return tuple(
+        found = tuple(
             WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, _confidence(tokens, peaks, start, end))
             for text, (start, end) in zip(texts, spans, strict=True)
         )
+        if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
+            return ()
+        return found
 
 
 class _Search:

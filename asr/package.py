@@ -16,7 +16,7 @@ from streaming.engine import Rates
 
 DEFAULT_MODEL = "rill-en-small"
 FORMAT = 1  # of the folder; raised when older code could no longer read it
-FILES = ("model.onnx", "model.safetensors", "characters.txt", "phones.txt")
+FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ class ModelPackage:
     characters: TokenTable  # of the character head
     phones: TokenTable  # of the phone head
 
-    @property
-    def graph(self) -> Path:
-        """The ONNX graph."""
-        return self.folder / "model.onnx"
+    def graph(self, engine: str) -> Path:
+        """The ONNX graph of an engine, ``onnx`` or ``int8``."""
+        return self.folder / ("model.int8.onnx" if engine == "int8" else "model.onnx")
 
     @property
     def language_model(self) -> Path | None:

@@ -12,6 +12,9 @@ import numpy as np
 from asr.audio import AudioFile
 from asr.ctc import GreedyDecoder
 from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
+from asr.graph_decoder import GraphDecoder
+from asr.language_model import LanguageModel
+from asr.n_best import Alternative
 from asr.package import DEFAULT_MODEL, ModelPackage
 from asr.samples import as_samples, check_rate
 from streaming.endpoint import EndpointRule
@@ -20,9 +23,8 @@ from streaming.results import Result, joined
 from streaming.runner import Decoder, Runner, RunnerState
 from streaming.sources import rechunked, resampled
 
-ENGINES = ("onnx", "torch")
+ENGINES = ("onnx", "int8", "torch")
 DECODERS = ("lm", "greedy")
-_HEADS = {"lm": "phones", "greedy": "characters"}  # of the model, that each decoder reads
 FILE_CHUNK_MS = 2_000
 
 
@@ -33,10 +35,10 @@ class Recognizer:
     >>> print(recognizer.transcribe("speech.wav").text)
     """
 
-    def __init__(self, runner: Runner, decoder: str) -> None:
-        """Wrap a runner and the name of its decoder; `Recognizer.load` makes one from a model folder."""
+    def __init__(self, runner: Runner, decoder: Decoder) -> None:
+        """Wrap a runner and its decoder; `Recognizer.load` makes one from a model folder."""
         self._runner = runner
-        self.decoder = decoder
+        self._decoder = decoder
 
     @classmethod
     def load(
@@ -53,7 +55,8 @@ class Recognizer:
 
         Args:
             model: the name of a shipped model or the path of a model folder.
-            engine: ``onnx``, or ``torch`` (needs torch installed).
+            engine: ``onnx``; ``int8``, much faster, whose text may depend a little on the chunks; or ``torch`` (needs
+                torch installed).
             decoder: ``lm``: words of a lexicon, weighed by a language model; ``greedy``: the most probable character of
                 each frame. ``lm`` by default, unless the model has no language model.
             lm: folder of another language model than the model's own; `asr lm build` makes one.
@@ -71,11 +74,16 @@ class Recognizer:
             raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
         package = ModelPackage.open(model)
         try:
-            chosen, words = _open_decoder(package, decoder, lm)
-            network = _open_engine(package, engine, _HEADS[chosen], threads)
-            return cls(Runner(network, words, endpoint), chosen)
+            words = _open_decoder(package, decoder, lm)
+            head = "phones" if isinstance(words, GraphDecoder) else "characters"
+            return cls(Runner(_open_engine(package, engine, head, threads), words, endpoint), words)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
+
+    @property
+    def decoder(self) -> str:
+        """``lm`` or ``greedy``."""
+        return "lm" if isinstance(self._decoder, GraphDecoder) else "greedy"
 
     @property
     def sample_rate(self) -> int:
@@ -151,6 +159,18 @@ class Recognizer:
         """End a stream: its last final results, and the state of a new stream."""
         return self._runner.finish(state)
 
+    def alternatives(self, state: RunnerState, count: int = 5) -> tuple[Alternative, ...]:
+        """What the utterance being spoken may be if it ends now: distinct texts, likeliest first, at most ``count``.
+
+        Raises:
+            UsageError: the decoder is greedy, which knows one text only; or a count below 1.
+        """
+        if not isinstance(self._decoder, GraphDecoder):
+            raise UsageError("only decoder lm knows alternatives")
+        if type(count) is not int or count < 1:
+            raise UsageError(f"count must be a whole number from 1, got {count!r}")
+        return self._decoder.alternatives(self._runner.heard_out(state), count)
+
     def _whole(self, blocks: Iterable[np.ndarray], chunk_ms: int) -> Result:
         transcript = Transcript(self)
         for chunk in rechunked(blocks, chunk_samples(chunk_ms, self.sample_rate)):
@@ -201,24 +221,20 @@ def chunk_samples(chunk_ms: int, sample_rate: int) -> int:
     return max(1, chunk_ms * sample_rate // 1_000)
 
 
-def _open_decoder(package: ModelPackage, decoder: str | None, lm: str | Path | None) -> tuple[str, Decoder]:
-    """The name of a decoder, and the decoder."""
+def _open_decoder(package: ModelPackage, decoder: str | None, lm: str | Path | None) -> Decoder:
     folder = package.language_model if lm is None else Path(lm)
     if decoder == "greedy" or (decoder is None and folder is None):
         if lm is not None:
             raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
-        return "greedy", GreedyDecoder(package.characters.symbols)
+        return GreedyDecoder(package.characters.symbols)
     if folder is None:
         raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
-    from asr.graph_decoder import GraphDecoder  # here, as greedy decoding does without its libraries
-    from asr.language_model import LanguageModel
-
-    return "lm", GraphDecoder(LanguageModel.open(folder, package.phones))
+    return GraphDecoder(LanguageModel.open(folder, package.phones))
 
 
 def _open_engine(package: ModelPackage, engine: str, head: str, threads: int) -> Engine:
-    if engine == "onnx":
-        return OnnxEngine(package.graph, package.rates, head, threads)
+    if engine != "torch":
+        return OnnxEngine(package.graph(engine), package.rates, head, threads)
     try:
         from asr.export import load_acoustic_model
     except ImportError as error:

@@ -39,12 +39,13 @@ def as_json(name: str, result: Result) -> str:
 
 
 FORMATS = ("txt", "jsonl")
+DOCUMENTS = "srt, vtt, tsv, ctm, json"  # which asr.subtitles makes
 
 
 def line_format(name: str, several: bool) -> Callable[[str, Result], str]:
     """The function that turns a file's name and result into its line; raises UsageError for an unknown format."""
     if name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}; give {' or '.join(FORMATS)}")
+        raise UsageError(f"unknown format {name!r}; give {', '.join(FORMATS)}, {DOCUMENTS}")
     if name == "jsonl":
         return as_json
     return as_named_text if several else as_text

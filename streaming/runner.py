@@ -85,6 +85,11 @@ class Runner:
         self._close(state, results)
         return tuple(results), self.start()
 
+    def heard_out(self, state: RunnerState) -> Any:
+        """The decoder's state of the utterance being spoken if the stream ended now."""
+        log_probs, _ = self._engine.finish(state.engine)
+        return self._decoder.advance(state.decoder, log_probs)
+
     def _decode(self, state: RunnerState, log_probs: np.ndarray) -> tuple[list[Result], RunnerState]:
         results: list[Result] = []
         tokens = log_probs.argmax(axis=1).tolist()

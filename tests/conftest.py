@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from small_lm import write_small_lm
 
 from asr.audio import AudioFile
 from asr.package import DEFAULT_MODEL, shipped_models
@@ -58,6 +59,12 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def small_lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of five words."""
+    return write_small_lm(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from streaming.engine import OnnxEngine
 @pytest.fixture(scope="module")
 def aligner(shipped_recognizer) -> Aligner:
     package = ModelPackage.open("rill-en-small")
-    return Aligner(OnnxEngine(package.graph, package.rates, head="phones"), package.phones, Lexicon.load())
+    return Aligner(OnnxEngine(package.graph("onnx"), package.rates, head="phones"), package.phones, Lexicon.load())
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ TOLERANCE = 1e-4  # of fp32 log-probabilities
 @pytest.fixture(scope="module")
 def onnx_engine(model_folder: Path) -> OnnxEngine:
     package = ModelPackage.open(model_folder)
-    return OnnxEngine(package.graph, package.rates)
+    return OnnxEngine(package.graph("onnx"), package.rates)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_the_onnx_state_does_not_grow(onnx_engine, speech):
 
 def test_the_phone_head_can_be_chosen(model_folder, torch_engine, speech):
     package = ModelPackage.open(model_folder)
-    phones = OnnxEngine(package.graph, package.rates, head="phones")
+    phones = OnnxEngine(package.graph("onnx"), package.rates, head="phones")
     assert run(phones, [speech]).shape[1] == len(package.phones) == 40
 
 
@@ -163,4 +163,4 @@ def test_a_graph_that_is_none_is_refused(tmp_path, model_folder):
     with pytest.raises(ValueError, match="onnxruntime cannot load it"):
         OnnxEngine(tmp_path / "model.onnx", package.rates)
     with pytest.raises(ValueError, match="no output named 'words'"):
-        OnnxEngine(package.graph, package.rates, head="words")
+        OnnxEngine(package.graph("onnx"), package.rates, head="words")

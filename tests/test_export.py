@@ -10,7 +10,9 @@ import torch
 
 from asr.errors import ModelError
 from asr.export import load_acoustic_model, write_model_folder
+from asr.package import ModelPackage
 from models.acoustic import AcousticConfig, AcousticModel
+from streaming.engine import OnnxEngine
 
 
 def run(session, samples, state):
@@ -48,6 +50,19 @@ def test_graph_passes_the_checker_and_describes_itself(model_folder):
     for key in ("sample_rate", "frame_samples", "window_samples", "delay_frames"):
         assert int(described[key]) == config[key]
     assert described["characters"].split()[1] == "|"
+
+
+def test_the_int8_graph_is_small_and_close(shipped_recognizer, speech):
+    package = ModelPackage.open("rill-en-small")
+    whole, small = (OnnxEngine(package.graph(engine), package.rates, "phones") for engine in ("onnx", "int8"))
+    ours, theirs = (np.exp(engine.step(engine.start(), speech)[0]) for engine in (whole, small))
+    # Total variation: the part of the probability that lies on other phones.
+    assert 0.5 * np.abs(ours - theirs).sum(axis=1).mean() < 0.05
+    assert np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)) > 0.95
+    assert package.graph("int8").stat().st_size < 0.6 * package.graph("onnx").stat().st_size
+    described = [{entry.key: entry.value for entry in onnx.load(str(package.graph(engine))).metadata_props}
+                 for engine in ("onnx", "int8")]  # fmt: skip
+    assert described[0].items() <= described[1].items()
 
 
 def test_large_weights_are_stored_as_half(model_folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -9,58 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_lm import ARPA, LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 
 from asr.errors import ModelError
 from asr.graph import Graph
-from asr.graph_build import arpa_words, build_graph
 from asr.graph_decoder import GraphDecoder, SearchOptions
-from asr.language_model import DecodingWeights, LanguageModel, write_language_model
+from asr.language_model import LanguageModel
 from asr.tokens import PHONES, TokenTable
 
-PHONE_TABLE = TokenTable(PHONES)
-# Probabilities and back-off weights as powers of ten. "sea" and "see" sound alike; "cat" is the beginning of "cattle".
-ARPA = """\\data\\
-ngram 1=8
-ngram 2=4
-
-\\1-grams:
--0.9\t</s>
--99\t<s>\t-0.3
--1.0\tcat\t-0.2
--1.5\tcattle\t-0.1
--0.8\tsea\t-0.25
--1.1\tsee\t-0.4
--0.7\ta\t-0.15
--2.0\t<unk>
-
-\\2-grams:
--0.2\ta cat
--0.3\t<s> see
--0.4\tsee a
--0.5\tcat </s>
-
-\\end\\
-"""
-LEXICON = [("cat", "K AE T"), ("cattle", "K AE T AH L"), ("sea", "S IY"), ("see", "S IY"), ("a", "AH"), ("a", "EY")]
-PRONUNCIATIONS = [(word, PHONE_TABLE.encode(phones.split())) for word, phones in LEXICON]
 SURE = SearchOptions(beam=1_000.0, most_active=100_000, certain_blank=1.0)
-WEIGHTS = DecodingWeights(language_weight=0.7, word_cost=0.3, blank_penalty=0.5)
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scratch = tmp_path_factory.mktemp("graph")
-    arpa = scratch / "model.arpa"
-    arpa.write_text(ARPA)
-    assert set(arpa_words(arpa)) == {word for word, _ in LEXICON}
-    graph = build_graph(arpa, PRONUNCIATIONS, len(PHONES), scratch)
-    write_language_model(scratch / "lm", graph, PRONUNCIATIONS, PHONE_TABLE, WEIGHTS, {})
-    return scratch / "lm"
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> LanguageModel:
-    return LanguageModel.open(folder, PHONE_TABLE)
+def model(small_lm_folder: Path) -> LanguageModel:
+    return LanguageModel.open(small_lm_folder, PHONE_TABLE)
 
 
 @pytest.fixture(scope="module")
@@ -172,10 +134,31 @@ def test_a_word_heard_in_part_is_shown_no_longer_than_it_was_heard(decoder: Grap
         assert all(0 <= word.start_frame < word.end_frame <= frames for word in words)
 
 
+def test_what_was_hardly_heard_is_not_said(model: LanguageModel) -> None:
+    careful = GraphDecoder(replace(model, weights=replace(WEIGHTS, least_confidence=0.5)), SURE)
+    assert text(careful, rows("S IY AH K AE T", sureness=0.7)) == "see a cat"
+    assert text(careful, rows("S IY AH K AE T", sureness=0.3)) == ""
+
+
 def test_nothing_heard_is_nothing_said(decoder: GraphDecoder) -> None:
     state = decoder.advance(decoder.start(), np.zeros((0, len(PHONES)), np.float32))
     assert decoder.best(state) == ()
     assert decoder.finish(state) == ((), decoder.start())
+
+
+def test_alternatives_are_distinct_and_the_best_comes_first(model: LanguageModel) -> None:
+    wide = GraphDecoder(model, SearchOptions(1_000.0, 100_000, 1.0, alternatives_beam=20.0))
+    log_probs = rows("S IY - AH K AE T", sureness=0.6)
+    state = wide.advance(wide.start(), log_probs)
+    found = wide.alternatives(state, 5)
+    texts = [alternative.text for alternative in found]
+    assert texts[0] == text(wide, log_probs) == "see a cat"
+    assert len(set(texts)) == 5 and "sea a cat" in texts
+    shares = [alternative.probability for alternative in found]
+    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1)
+    costs = [sentence_cost(one.split(), log_probs) for one in texts]
+    assert costs == sorted(costs)
+    assert [a.text for a in wide.alternatives(wide.start(), 3)] == [""]
 
 
 def test_packing_keeps_the_graph(model: LanguageModel) -> None:
@@ -184,16 +167,16 @@ def test_packing_keeps_the_graph(model: LanguageModel) -> None:
         np.testing.assert_array_equal(getattr(again, column), getattr(model.graph, column))
 
 
-def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
+def test_damage_is_named(small_lm_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no decoding graph"):
         Graph.unpack(b"\xfd7zXZ\x00 nothing")
     with pytest.raises(ModelError, match="asr lm build"):
         LanguageModel.open(tmp_path, PHONE_TABLE)
     with pytest.raises(ModelError, match="other tokens"):
-        LanguageModel.open(folder, TokenTable(PHONES[:-1]))
+        LanguageModel.open(small_lm_folder, TokenTable(PHONES[:-1]))
     copy = tmp_path / "lm"
     copy.mkdir()
-    for file in folder.iterdir():
+    for file in small_lm_folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     content = bytearray((copy / "graph.xz").read_bytes())
     content[len(content) // 2] ^= 1

@@ -38,7 +38,7 @@ def align(
         raise DataError(f"{text} cannot be read as text: {error}") from None
     lexicon = Lexicon.load(read_entries(words) if words else None)
     package = ModelPackage.open(model or DEFAULT_MODEL)
-    engine = OnnxEngine(package.graph, package.rates, head="phones")
+    engine = OnnxEngine(package.graph("onnx"), package.rates, head="phones")
     with AudioFile(audio, package.rates.sample_rate) as file:
         samples = np.concatenate([np.zeros(0, np.float32), *file])
     for word in Aligner(engine, package.phones, lexicon).align(samples, said):

@@ -14,7 +14,7 @@ def evaluate(
         typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings.", show_default=False),
     ],
     model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
-    engine: Annotated[str, typer.Option(help="onnx, or torch.")] = "onnx",
+    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx",
     decoder: Annotated[
         str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
     ] = None,

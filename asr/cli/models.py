@@ -8,5 +8,6 @@ def models() -> None:
     from asr.package import DEFAULT_MODEL, shipped_models
 
     for name, folder in shipped_models().items():
-        megabytes = (folder / "model.onnx").stat().st_size / 1e6
+        files = [folder / "model.onnx", *(folder / "lm").glob("*")]
+        megabytes = sum(file.stat().st_size for file in files) / 1e6
         print(f"{name}\t{megabytes:.1f} MB\t{folder}" + ("\t(default)" if name == DEFAULT_MODEL else ""))

@@ -26,10 +26,18 @@ def transcribe(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE", help="Audio or video files; - for stdin.", show_default=False)
     ],
-    format: Annotated[str, typer.Option(help="txt, or jsonl: duration and word times too, an object a file.")] = "txt",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")] = None,
+    format: Annotated[
+        str,
+        typer.Option(help="txt; jsonl: duration and word times too, an object a line; or srt, vtt, tsv, ctm, json."),
+    ] = "txt",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write here instead of stdout; with several files and srt to json, a folder."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
-    engine: Annotated[str, typer.Option(help="onnx, or torch.")] = "onnx",
+    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx",
     decoder: Annotated[
         str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
     ] = None,
@@ -41,17 +49,20 @@ def transcribe(
 ) -> int:
     """Transcribe audio or video files of any length and format.
 
-    Several files give a line each, in order, that starts with the file's name. A file that fails is named on stderr,
-    the others are still transcribed, and the exit status is 1. Ctrl-C prints what was heard so far.
+    Several files give a line each, in order, that starts with the file's name; subtitles, tables and json go into a
+    file each, named like the recording. A file that fails is named on stderr, the others are still transcribed, and the
+    exit status is 1. Ctrl-C prints what was heard so far.
     """
     from asr.cli.main import INTERRUPTED, complain
     from asr.errors import AudioError, UsageError
     from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer, chunk_samples
     from asr.samples import check_rate
+    from asr.subtitles import DOCUMENTS
     from asr.writers import LineWriter, line_format
 
-    line = line_format(format, several=len(files) > 1)
+    documents = _documents(files, format, output) if format in DOCUMENTS and len(files) > 1 else None
+    line = DOCUMENTS[format] if format in DOCUMENTS else line_format(format, several=len(files) > 1)
     if files.count(STDIN) > 1:
         raise UsageError("- was given more than once; stdin can be read only once")
     if raw_rate is not None:
@@ -63,7 +74,7 @@ def transcribe(
     recognizer = Recognizer.load(DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder, lm=lm)
     chunk = chunk_samples(chunk_ms, recognizer.sample_rate)
     status = 0
-    with LineWriter(output) as writer:
+    with LineWriter(output if documents is None else None) as writer:
         for name in files:
             try:
                 with _opened(name, recognizer.sample_rate, raw_rate) as audio:
@@ -74,13 +85,34 @@ def transcribe(
                 continue
             if interrupted and not result.text:
                 return INTERRUPTED
-            writer.write(line(_printable(name), result))
+            if documents is None:
+                writer.write(line(_printable(name), result))
+            else:
+                with LineWriter(documents[name]) as document:
+                    document.write(line(_printable(name), result))
             if interrupted:
                 complain(f"{name}: interrupted after {result.end_seconds:.1f} s of audio; the text is of that part")
                 return INTERRUPTED
             if damage is not None:
                 status = complain(damage)
     return status
+
+
+def _documents(files: list[str], format: str, folder: Path | None) -> dict[str, Path]:
+    """Where the document of each of several files goes."""
+    from asr.errors import UsageError
+
+    if folder is None:
+        raise UsageError(f"several files as {format} need --output FOLDER, for a file each")
+    paths = {name: folder / f"{'stdin' if name == STDIN else Path(name).stem}.{format}" for name in files}
+    for name, path in paths.items():
+        if sum(other == path for other in paths.values()) > 1:
+            raise UsageError(f"{name} and another file would both be written to {path}; transcribe them one by one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder} cannot be a folder: {error.strerror}") from error
+    return paths
 
 
 def _recognise(recognizer: Recognizer, audio: AudioFile | RawAudio, chunk: int) -> tuple[Result, bool]:

@@ -1,0 +1,135 @@
+"""What `asr listen` shows: captions on a terminal, lines for a pipe, events for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from streaming.results import Result, Word
+
+SETTLED_PARTIALS = 3  # words that were the same in so many partial results are shown bright
+METER_WIDTH = 12
+QUIETEST_DB = -60.0
+
+
+class Status(NamedTuple):
+    """How the listening goes."""
+
+    heard_seconds: float
+    level_db: float  # of the loudest sample of the last chunk, against full scale
+    waiting_seconds: float  # recorded, not yet recognised
+    real_time_factor: float  # seconds of computing per second of audio
+    lost_seconds: float  # of audio that was never recognised, because the machine was too slow
+
+
+class Captions(Protocol):
+    """Shows results as they come; a context manager."""
+
+    def __enter__(self) -> Captions: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        """Show new results and how it goes."""
+
+
+class LineCaptions:
+    """A line of text on stdout for every final result."""
+
+    def __enter__(self) -> LineCaptions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        for result in results:
+            if result.final and result.text:
+                print(result.text, flush=True)
+
+
+class EventCaptions(LineCaptions):
+    """A JSON object on stdout for every result, partial or final."""
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        for result in results:
+            event = {
+                "type": "final" if result.final else "partial",
+                "text": result.text,
+                "words": [_event_of(word) for word in result.words],
+                "heard": round(status.heard_seconds, 3),
+                "waiting": round(status.waiting_seconds, 3),
+                "lost": round(status.lost_seconds, 3),
+            }
+            print(json.dumps(event), flush=True)
+
+
+class TerminalCaptions:
+    """Final lines that scroll up, the open one beneath them, and a status line that never leaves."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=sys.stdout, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._recent: deque[list[str]] = deque(maxlen=SETTLED_PARTIALS)
+
+    def __enter__(self) -> TerminalCaptions:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(*error)
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        from rich.text import Text
+
+        for result in results:
+            if result.final:
+                self._recent.clear()
+                if result.text:
+                    clock = f"{int(result.start_seconds) // 60:02d}:{int(result.start_seconds) % 60:02d} "
+                    self._live.console.print(Text.assemble((clock, "dim"), result.text))
+            else:
+                self._recent.append(result.text.split())
+        words = self._recent[-1] if self._recent else []
+        settled = _common(list(self._recent)) if len(self._recent) == SETTLED_PARTIALS else 0
+        bright, dim = " ".join(words[:settled]), " ".join(words[settled:])
+        line = Text.assemble((bright, "bold"), " " if bright and dim else "", (dim, "dim"))
+        self._live.update(Text("\n").join([line, _status_line(status)]), refresh=True)
+
+
+def _event_of(word: Word) -> dict[str, object]:
+    return {
+        "word": word.text,
+        "start": round(word.start_seconds, 3),
+        "end": round(word.end_seconds, 3),
+        "confidence": round(word.confidence, 4),
+    }
+
+
+def _common(texts: list[list[str]]) -> int:
+    """How many words all texts begin with."""
+    return next(
+        (k for k, words in enumerate(zip(*texts, strict=False)) if len(set(words)) > 1), min(map(len, texts), default=0)
+    )
+
+
+def _status_line(status: Status):
+    from rich.text import Text
+
+    filled = round(METER_WIDTH * min(1.0, max(0.0, 1 - status.level_db / QUIETEST_DB)))
+    meter = "█" * filled + "·" * (METER_WIDTH - filled)
+    parts = [
+        f"{meter} {status.level_db:5.0f} dB",
+        f"{status.heard_seconds:.0f} s",
+        f"waiting {status.waiting_seconds:.1f} s",
+        f"real-time factor {status.real_time_factor:.2f}",
+    ]
+    line = Text("  ".join(parts), style="dim")
+    if status.lost_seconds:
+        line.append(f"  {status.lost_seconds:.1f} s lost: this machine is too slow", style="bold red")
+    return line

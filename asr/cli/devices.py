@@ -1,0 +1,15 @@
+"""`asr devices`: the microphones that `asr listen` can use."""
+
+from __future__ import annotations
+
+
+def devices() -> int:
+    """List microphones: index, name, channels, the sample rate each prefers; the default one is marked."""
+    from asr.cli.main import complain
+    from asr.microphone import input_devices
+
+    found = input_devices()
+    for device in found:
+        mark = "\t(default)" if device.default else ""
+        print(f"{device.index}\t{device.name}\t{device.channels} ch\t{device.sample_rate} Hz{mark}")
+    return 0 if found else complain("no microphone was found; plug one in, and see that this user may use it")

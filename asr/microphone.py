@@ -1,0 +1,169 @@
+"""The microphone, by PortAudio."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asr.errors import AudioError, UsageError
+from streaming.sources import Resampler
+
+BLOCK_SECONDS = 0.02  # that PortAudio hands over at once
+BUFFER_SECONDS = 30.0  # held for a recogniser that is late; what comes on top is lost, and counted
+SILENT_SECONDS = 2.0  # without a block: the device is gone
+
+
+@dataclass(frozen=True)
+class InputDevice:
+    """A device that can record."""
+
+    index: int
+    name: str
+    channels: int
+    sample_rate: int  # that it prefers, in Hz
+    default: bool
+
+
+def input_devices() -> list[InputDevice]:
+    """All devices that can record; raises AudioError when PortAudio is missing."""
+    sounddevice = _portaudio()
+    try:
+        chosen = sounddevice.query_devices(kind="input")["index"]
+    except (sounddevice.PortAudioError, ValueError):
+        chosen = None
+    return [
+        InputDevice(
+            device["index"], device["name"], device["max_input_channels"], round(device["default_samplerate"]),
+            device["index"] == chosen,
+        )
+        for device in sounddevice.query_devices()
+        if device["max_input_channels"] > 0
+    ]  # fmt: skip
+
+
+def find_device(choice: str | None) -> InputDevice:
+    """The device of an index, or whose name contains ``choice``, or the default one.
+
+    Raises:
+        AudioError: there is no microphone.
+        UsageError: no device fits, or several do.
+    """
+    devices = input_devices()
+    if not devices:
+        raise AudioError("no microphone was found; plug one in, and see that this user may use it")
+    if choice is None:
+        return next((device for device in devices if device.default), devices[0])
+    if choice.isdecimal():
+        fitting = [device for device in devices if device.index == int(choice)]
+    else:
+        fitting = [device for device in devices if choice.casefold() in device.name.casefold()]
+        exact = [device for device in fitting if device.name.casefold() == choice.casefold()]
+        fitting = exact or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    names = "; ".join(f"{device.index} {device.name}" for device in fitting or devices)
+    raise UsageError(f"device {choice!r} is {'more than one' if fitting else 'none'} of these: {names}")
+
+
+class Microphone:
+    """An open microphone, a context manager. PortAudio's thread only copies blocks into a bounded queue."""
+
+    def __init__(self, device: InputDevice, sample_rate: int) -> None:
+        """Open a device; its audio comes at ``sample_rate`` Hz, mono, whatever the device itself can do.
+
+        Raises:
+            AudioError: it cannot be opened: it is in use, gone, or not permitted.
+        """
+        self.device = device
+        self.lost_samples = 0  # at the device's rate: the queue was full
+        self.overflows = 0  # times that PortAudio itself lost audio before it was handed over
+        self._blocks: queue.Queue[np.ndarray] = queue.Queue(round(BUFFER_SECONDS / BLOCK_SECONDS))
+        self._stream = self._open(sample_rate)
+        self._resampler = Resampler(self.device_rate, sample_rate)
+
+    def __enter__(self) -> Microphone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    @property
+    def device_rate(self) -> int:
+        """Samples a second that the device records."""
+        return round(self._stream.samplerate)
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Audio that has been recorded and not yet read."""
+        return self._blocks.qsize() * BLOCK_SECONDS
+
+    @property
+    def lost_seconds(self) -> float:
+        """Audio that came while the queue was full."""
+        return self.lost_samples / self.device_rate
+
+    def read(self, seconds: float) -> np.ndarray:
+        """Wait for this much audio; with it comes all that has gathered, so that a late reader catches up.
+
+        Returns:
+            Samples (N,) float32 at the rate asked for.
+        Raises:
+            AudioError: the device has stopped giving audio.
+        """
+        blocks: list[np.ndarray] = []
+        while len(blocks) * BLOCK_SECONDS < seconds or not self._blocks.empty():
+            try:
+                blocks.append(self._blocks.get(timeout=SILENT_SECONDS))
+            except queue.Empty:
+                raise AudioError(
+                    f"microphone {self.device.name!r} gives no more audio; it may have been unplugged or taken over"
+                ) from None
+        samples = np.concatenate(blocks).mean(axis=1)  # (frames, channels) -> mono
+        return self._resampler.push(np.ascontiguousarray(samples, np.float32))
+
+    def close(self) -> np.ndarray:
+        """Stop recording; what had been recorded and not read, and the resampler's rest."""
+        self._stream.stop()
+        rest = [self._blocks.get_nowait().mean(axis=1) for _ in range(self._blocks.qsize())]
+        samples = np.ascontiguousarray(np.concatenate([np.zeros(0, np.float32), *rest]), np.float32)
+        return np.concatenate([self._resampler.push(samples), self._resampler.flush()])
+
+    def _open(self, sample_rate: int) -> Any:
+        sounddevice = _portaudio()
+        reason: Exception | None = None
+        channels = min(2, self.device.channels)
+        for rate in dict.fromkeys((sample_rate, self.device.sample_rate)):
+            try:
+                stream = sounddevice.InputStream(
+                    samplerate=rate, device=self.device.index, channels=channels, dtype="float32",
+                    blocksize=round(rate * BLOCK_SECONDS), callback=self._keep,
+                )  # fmt: skip
+                stream.start()
+                return stream
+            except sounddevice.PortAudioError as error:
+                reason = error
+        raise AudioError(
+            f"microphone {self.device.name!r} cannot be opened ({str(reason).splitlines()[0]}); "
+            "close what else uses it, or choose another of 'asr devices' with --device"
+        )
+
+    def _keep(self, block: np.ndarray, frames: int, time: Any, status: Any) -> None:
+        """Called by PortAudio's thread."""
+        self.overflows += bool(status.input_overflow)
+        try:
+            self._blocks.put_nowait(block.copy())
+        except queue.Full:
+            self.lost_samples += frames
+
+
+def _portaudio() -> Any:
+    try:
+        import sounddevice
+    except OSError as error:
+        raise AudioError(
+            "PortAudio, which reads microphones, is not installed: apt install libportaudio2 (Debian, Ubuntu)"
+        ) from error
+    return sounddevice

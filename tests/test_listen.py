@@ -1,0 +1,163 @@
+"""Listening: real PortAudio, with a virtual PulseAudio microphone that plays a sample where one can be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+from asr.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
+from asr.cli.main import main
+from asr.recognizer import Recognizer
+from streaming.results import Result, Word
+
+STATUS = Status(3.0, -20.0, 0.1, 0.02, 0.0)
+PROGRAMS = ("pulseaudio", "pactl", "paplay")
+
+
+def result(text: str, final: bool) -> Result:
+    words = (Word(word, float(k), k + 0.5, 0.9) for k, word in enumerate(text.split()))
+    return Result.of(words, final)
+
+
+@pytest.fixture(scope="module")
+def virtual_microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which PortAudio's default microphone hears what paplay plays."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"no virtual microphone without {', '.join(missing)}")
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        pytest.skip("no microphone without PortAudio (libportaudio2)")
+    folder = tmp_path_factory.mktemp("pulse")
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{folder}/pulse/native",
+                   "HOME": str(folder)}  # fmt: skip
+
+    def run(*command: str) -> None:
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=20)
+
+    try:
+        run("pulseaudio", "-D", "--exit-idle-time=-1")
+        run("pactl", "load-module", "module-null-sink", "sink_name=virtmic", "rate=48000")
+        run("pactl", "set-default-source", "virtmic.monitor")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"PulseAudio does not start here: {error.stderr.decode()[:200]}")
+    yield environment
+    subprocess.run(["pulseaudio", "--kill"], env=environment, capture_output=True)
+
+
+def listen(environment: dict[str, str], *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "asr", "listen", *options]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stderr.readline()
+    if "listening" not in first:
+        process.kill()
+        if "no microphone" in first:
+            pytest.skip("PortAudio finds no microphone: ALSA's PulseAudio plugin is not there (libasound2-plugins)")
+        raise AssertionError(first + process.stderr.read())
+    return process
+
+
+def play(environment: dict[str, str], name: str) -> None:
+    subprocess.run(["paplay", "-d", "virtmic", str(SAMPLES / name)], env=environment, check=True, timeout=30)
+
+
+@pytest.mark.usefixtures("shipped_recognizer")
+def test_what_is_played_is_written_down(virtual_microphone: dict[str, str], tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    process = listen(virtual_microphone, "--format", "jsonl", "--seconds", "7", "--save-audio", str(heard))
+    play(virtual_microphone, "greeting.wav")
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events and events[-1]["type"] == "final" and events[-1]["heard"] < 7.3
+    assert any(event["type"] == "partial" for event in events)
+    text = " ".join(event["text"] for event in events if event["type"] == "final")
+    assert text == Recognizer.load().transcribe(heard).text, "the same audio as a file gives the same text"
+    assert jiwer.wer((SAMPLES / "greeting.txt").read_text(), text) < 0.4
+    assert all(event["lost"] == 0 for event in events)
+
+
+@pytest.mark.usefixtures("shipped_recognizer")
+def test_ctrl_c_ends_with_the_last_words(virtual_microphone: dict[str, str]) -> None:
+    process = listen(virtual_microphone)
+    play(virtual_microphone, "greeting.wav")
+    time.sleep(0.3)  # less than the silence that ends an utterance
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Traceback" not in error
+    assert jiwer.wer((SAMPLES / "greeting.txt").read_text(), out.replace("\n", " ")) < 0.4
+    assert out.split()[-1] == "show"
+
+
+def test_devices_are_listed_and_found_by_name(virtual_microphone: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "asr"]
+    listed = subprocess.run([*command, "devices"], env=virtual_microphone, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(listed.stderr)
+    assert "(default)" in listed.stdout and " Hz" in listed.stdout
+    asked = subprocess.run(
+        [*command, "listen", "--device", "no such thing"], env=virtual_microphone, capture_output=True, text=True
+    )
+    assert asked.returncode == 2 and "is none of these" in asked.stderr and len(asked.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--format", "xml"], "unknown format"),
+        (["--seconds", "0"], "must be positive"),
+        (["--save-audio", "sound.mp3"], ".wav"),
+        (["--device", "no such thing"], ""),  # what is said depends on the machine; that it is one line does not
+    ],
+)
+def test_wrong_options_are_one_line(
+    options: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["asr", "listen", *options])
+    assert main() in (1, 2)
+    error = capsys.readouterr().err
+    assert complaint in error and len(error.splitlines()) == 1
+
+
+def test_lines_are_finals_only(capsys: pytest.CaptureFixture) -> None:
+    with LineCaptions() as captions:
+        captions.show((result("one two", False), result("one two three", True), result("", True)), STATUS)
+    assert capsys.readouterr().out == "one two three\n"
+
+
+def test_events_tell_everything(capsys: pytest.CaptureFixture) -> None:
+    with EventCaptions() as captions:
+        captions.show((result("one two", False), result("one two three", True)), STATUS)
+    partial, final = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (partial["type"], final["type"]) == ("partial", "final")
+    assert [word["word"] for word in final["words"]] == ["one", "two", "three"]
+    assert final["heard"] == 3.0 and final["lost"] == 0.0
+
+
+def test_the_terminal_shows_finals_with_times_and_how_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with TerminalCaptions() as captions:
+        for text in ("good", "good mourning", "good morning"):
+            captions.show((result(text, False),), STATUS)
+        captions.show((result("good morning", True),), STATUS._replace(lost_seconds=1.5))
+    shown = screen.getvalue()
+    assert "00:00" in shown and "good morning" in shown and "-20 dB" in shown and "1.5 s lost" in shown
+    assert np.char.find(shown, "\x1b[1mgood\x1b[0m") >= 0, "what three partials agreed on is bright"
