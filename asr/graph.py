@@ -7,11 +7,11 @@ triple it, is added when it is loaded.
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +70,9 @@ class Graph:
     def unpack(cls, content: bytes, name: object = "it") -> Graph:
         """Read what `packed` made; raises ModelError, with the ``name`` of the file, when it is no such thing."""
         try:
-            with np.load(io.BytesIO(lzma.decompress(content))) as archive:
+            with np.load(io.BytesIO(content)) as archive:
                 columns = {column: archive[column] for column in COLUMNS}
-        except (EOFError, KeyError, ValueError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelError(f"{name} is no decoding graph ({error}); build it again with 'asr lm build'") from error
         if int(columns["format"]) != FORMAT:
             raise ModelError(f"{name} has format {columns['format']}, not {FORMAT}; build it again with 'asr lm build'")
@@ -85,15 +85,15 @@ class Graph:
         )  # fmt: skip
 
     def packed(self) -> bytes:
-        """The graph made small: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, all of it by xz."""
+        """The graph made small: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, deflated."""
         sources = np.repeat(np.arange(len(self.counts)), self.counts)
         content = io.BytesIO()
-        np.savez(
+        np.savez_compressed(
             content, format=FORMAT, start=self.start, counts=self.counts.astype(np.uint16), finals=_steps(self.finals),
             phones=self.phones.astype(np.uint8), words=_planes(self.words), weights=_steps(self.weights),
             targets=_planes(self.targets - sources),
         )  # fmt: skip
-        return lzma.compress(content.getvalue(), preset=9)
+        return content.getvalue()
 
     def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
         """The automaton that reads frames: input labels are 1 + token, the blank being token 0.

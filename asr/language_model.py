@@ -14,7 +14,7 @@ from asr.graph import Graph
 from asr.tokens import TokenTable
 
 FORMAT = 1
-GRAPH, LEXICON = "graph.xz", "lexicon.txt"
+GRAPH, LEXICON = "graph.npz", "lexicon.txt"
 
 
 @dataclass(frozen=True)

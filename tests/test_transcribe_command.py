@@ -99,7 +99,7 @@ def test_wrong_command_lines_are_told_in_one_line(model_folder, tmp_path):
         ("nonsense",),
         ("transcribe",),
         ("transcribe", "--nonsense", GREETING),
-        ("transcribe", "--format", "srt", GREETING),
+        ("transcribe", "--format", "xml", GREETING),
         ("transcribe", "--model", "whisper-large", GREETING),
         ("transcribe", *model, "--engine", "tensorflow", GREETING),
         ("transcribe", *model, "--decoder", "beam", GREETING),
