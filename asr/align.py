@@ -51,11 +51,7 @@ class Aligner:
             raise DataError(f"the recording is too short for its {len(words)} words")
         rates = self._engine.rates
         heard = len(samples) / rates.sample_rate
-        return tuple(
-            Word(span.text, min(rates.seconds(span.start_frame), heard), min(rates.seconds(span.end_frame), heard),
-                 span.confidence)
-            for span in spans
-        )  # fmt: skip
+        return tuple(Word.of(span, rates, heard) for span in spans)
 
     def _one_sentence(self, words: Sequence[str]) -> LanguageModel:
         """A language model that knows nothing but this sentence."""

@@ -7,7 +7,8 @@ import sys
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from streaming.results import Result, Word
+from asr.writers import word_fields
+from streaming.results import Result
 
 SETTLED_PARTIALS = 3  # words that were the same in so many partial results are shown bright
 METER_WIDTH = 12
@@ -58,7 +59,7 @@ class EventCaptions(LineCaptions):
             event = {
                 "type": "final" if result.final else "partial",
                 "text": result.text,
-                "words": [_event_of(word) for word in result.words],
+                "words": word_fields(result),
                 "heard": round(status.heard_seconds, 3),
                 "waiting": round(status.waiting_seconds, 3),
                 "lost": round(status.lost_seconds, 3),
@@ -100,15 +101,6 @@ class TerminalCaptions:
         bright, dim = " ".join(words[:settled]), " ".join(words[settled:])
         line = Text.assemble((bright, "bold"), " " if bright and dim else "", (dim, "dim"))
         self._live.update(Text("\n").join([line, _status_line(status)]), refresh=True)
-
-
-def _event_of(word: Word) -> dict[str, object]:
-    return {
-        "word": word.text,
-        "start": round(word.start_seconds, 3),
-        "end": round(word.end_seconds, 3),
-        "confidence": round(word.confidence, 4),
-    }
 
 
 def _common(texts: list[list[str]]) -> int:

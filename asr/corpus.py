@@ -81,14 +81,8 @@ class Corpus:
                 letters = np.array(characters.encode(utterance.text.replace(" ", WORD_BORDER)))
                 spoken = [phone for word in utterance.text.split() for phone in lexicon.pronounce(word)[0]]
                 example = Example(
-                    number,
-                    index,
-                    utterance.seconds,
-                    utterance.text,
-                    utterance.source,
-                    letters,
-                    np.array(phones.encode(spoken)),
-                    aligned,
+                    number, index, utterance.seconds, utterance.text, utterance.source, letters,
+                    np.array(phones.encode(spoken)), aligned,
                 )
                 reason = _doubt(alignments, utterance.id) or self._unlearnable(store, example)
                 if reason:
@@ -100,9 +94,7 @@ class Corpus:
 
     def noises(self) -> list[np.ndarray]:
         """Log-mel frames (F, M) of the recordings in which nothing is said."""
-        return [
-            self.stores[example.store].mels(example.index) for example in self.examples if not example.text
-        ]  # fmt: skip
+        return [self.stores[example.store].mels(example.index) for example in self.examples if not example.text]
 
     def plan(
         self, seed: int, epoch: int, batch_seconds: float, shares: Mapping[str, float] | None = None

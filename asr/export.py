@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,11 +16,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from asr.errors import ModelError
+from asr.files import write_description
+from asr.package import FILES, FORMAT
 from asr.tokens import CHARACTERS, PHONES, TokenTable
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
 
-FORMAT = 1
 OPSET = 17
 
 
@@ -152,7 +151,6 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
     TokenTable(PHONES).write(folder / "phones.txt")
     if card is not None:
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    files = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
     description = {
         "format": FORMAT,
         "name": name,
@@ -162,11 +160,8 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
         "window_samples": config.window_samples,
         "delay_frames": config.delay_frames,
         "acoustic": config.to_dict(),
-        "files": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files},
     }
-    partial = folder / "config.json.partial"
-    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+    write_description(folder, description, FILES)
 
 
 def load_acoustic_model(folder: Path) -> AcousticModel:

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from asr.augment import Augmenter
 from asr.data import Rejected, Utterance, load_audio
 from asr.errors import AudioError, DataError
-from asr.feature_store import FORMAT, FeatureStore, index_path, mels_path, read_json, write_json, write_whole
+from asr.feature_store import FORMAT, FeatureStore, index_path, mels_path, read_json, write_json
+from asr.files import write_whole
 from models.frontend import FrontendConfig, LogMel
 
 PART_UTTERANCES = 200  # what a worker loses at most when the build is killed

@@ -14,15 +14,14 @@ Frames are the front end's raw output: normalisation belongs to the model.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.data import AudioLocation, Rejected, Utterance
 from asr.errors import DataError
+from asr.files import write_whole
 from models.frontend import FrontendConfig
 
 FORMAT = 2
@@ -110,14 +109,6 @@ def index_path(folder: Path, variant: int) -> Path:
 def mels_path(folder: Path, variant: int) -> Path:
     """The frames of a variant."""
     return folder / f"variant-{variant}.mels"
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file under another name, then rename it: `path` is complete or not there."""
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
 
 
 def write_json(path: Path, content: dict) -> None:

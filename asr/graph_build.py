@@ -40,7 +40,7 @@ def build_graph(arpa: Path, pronunciations: Sequence[tuple[str, Sequence[int]]],
         folder: for files on the way.
     """
     words = list(dict.fromkeys(word for word, _ in pronunciations))
-    lexicon, disambiguators = _lexicon(pronunciations, {word: k for k, word in enumerate(words, start=1)}, phones)
+    lexicon = _lexicon(pronunciations, {word: k for k, word in enumerate(words, start=1)}, phones)
     grammar = _grammar(arpa, words, folder)
     kaldifst.add_self_loops(lexicon, [phones], [len(words) + 1])  # backing off reads no phone
     kaldifst.arcsort(lexicon, "olabel")
@@ -58,7 +58,7 @@ def build_graph(arpa: Path, pronunciations: Sequence[tuple[str, Sequence[int]]],
 
 def _lexicon(
     pronunciations: Sequence[tuple[str, Sequence[int]]], words: dict[str, int], phones: int
-) -> tuple[kaldifst.StdVectorFst, int]:
+) -> kaldifst.StdVectorFst:
     """L: phones in, words out, one loop a pronunciation; homophones and prefixes end in a label of their own."""
     sounds = [tuple(sound) for _, sound in pronunciations]
     shared = Counter(sounds)
@@ -78,7 +78,7 @@ def _lexicon(
             source = state
             state += not last
     lines.append("0")
-    return kaldifst.compile("\n".join(lines) + "\n", acceptor=False), max(used.values(), default=0)
+    return kaldifst.compile("\n".join(lines) + "\n", acceptor=False)
 
 
 def _grammar(arpa: Path, words: Sequence[str], folder: Path) -> kaldifst.StdVectorFst:

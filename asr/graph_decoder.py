@@ -108,6 +108,9 @@ class GraphDecoder:
         """The search of a state, moved on or begun again."""
         if state.search is not None and state.search.advance(state.rows[-1], state.searched - len(state.rows[-1])):
             return state.search
+        return self._searched_anew(state)
+
+    def _searched_anew(self, state: GraphState) -> _Search:
         search = _Search(self._graph, self._options)
         search.advance(np.concatenate(state.rows), 0)
         return search
@@ -117,12 +120,9 @@ class GraphDecoder:
             return ()
         path = state.search.path(state.searched, ended)
         if path is None:  # the search has gone on from another state
-            search = _Search(self._graph, self._options)
-            search.advance(np.concatenate(state.rows), 0)
-            path = search.path(state.searched, ended)
+            path = self._searched_anew(state).path(state.searched, ended)
         tokens, words = path
         rows = np.concatenate(state.rows)
-        rows[:, BLANK] += self._weights.blank_penalty
         numbers = np.concatenate(state.numbers)
         sounds = [self._sounds[word] for word in words]
         texts = [self._texts[word] for word in words]

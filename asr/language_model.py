@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.errors import ModelError
+from asr.files import write_description
 from asr.graph import Graph
 from asr.tokens import TokenTable
 
@@ -83,11 +83,8 @@ def write_language_model(
         **about,
         "phones": phones.symbols,
         "weights": asdict(weights),
-        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (GRAPH, LEXICON)},
     }
-    partial = folder / "config.json.partial"
-    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+    write_description(folder, description, (GRAPH, LEXICON))
 
 
 def _verified(path: Path, checksum: str | None) -> bytes:

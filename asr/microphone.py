@@ -121,15 +121,17 @@ class Microphone:
                 raise AudioError(
                     f"microphone {self.device.name!r} gives no more audio; it may have been unplugged or taken over"
                 ) from None
-        samples = np.concatenate(blocks).mean(axis=1)  # (frames, channels) -> mono
-        return self._resampler.push(np.ascontiguousarray(samples, np.float32))
+        return self._resampled(blocks)
 
     def close(self) -> np.ndarray:
         """Stop recording; what had been recorded and not read, and the resampler's rest."""
         self._stream.stop()
-        rest = [self._blocks.get_nowait().mean(axis=1) for _ in range(self._blocks.qsize())]
-        samples = np.ascontiguousarray(np.concatenate([np.zeros(0, np.float32), *rest]), np.float32)
-        return np.concatenate([self._resampler.push(samples), self._resampler.flush()])
+        rest = [self._blocks.get_nowait() for _ in range(self._blocks.qsize())]
+        return np.concatenate([*([self._resampled(rest)] if rest else []), self._resampler.flush()])
+
+    def _resampled(self, blocks: list[np.ndarray]) -> np.ndarray:
+        """Blocks (frames, channels) of the device -> samples (N,) of the rate asked for."""
+        return self._resampler.push(np.concatenate(blocks).mean(axis=1))
 
     def _open(self, sample_rate: int) -> Any:
         sounddevice = _portaudio()

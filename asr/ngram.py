@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import DataError, UsageError
+from asr.files import text_lines
 from asr.text import normalise, unusable_characters
 
 HOW_TO_GET_LMPLZ = (
@@ -21,7 +19,6 @@ HOW_TO_GET_LMPLZ = (
     "the archive, then cmake -B build && make -C build lmplz (Debian: apt-get install cmake g++ libboost-all-dev); "
     "put build/bin on PATH or name it with --lmplz"
 )
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _PLAIN = re.compile(r"[A-Za-z' ]*")
 
 
@@ -66,7 +63,7 @@ def write_corpus(texts: Sequence[Path], path: Path) -> Corpus:
     sentences = left_out = 0
     with path.open("w", encoding="utf-8") as file:
         for text in texts:
-            for line in _lines(text):
+            for line in map(str.strip, text_lines(text)):
                 if _PLAIN.fullmatch(line):
                     line = line.lower()
                 elif unusable_characters(line):
@@ -111,12 +108,3 @@ def estimate(corpus: Corpus, words: Iterable[str], arpa: Path, options: NgramOpt
     if run.returncode:
         lines = run.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit status {run.returncode}"]
         raise DataError(f"lmplz failed: {lines[-1]}")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-            yield from (line.strip() for line in file)
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path} cannot be read as text: {reason}") from None

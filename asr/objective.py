@@ -57,8 +57,7 @@ class Objective(nn.Module):
             "phones": _ctc(log_probs.phones, batch.frames, batch.phones, batch.phone_lengths) / frames,
             "aligned": functional.cross_entropy(
                 frame_scores.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
-            )
-            / (batch.aligned != IGNORED).sum().clamp(min=1),
+            ) / (batch.aligned != IGNORED).sum().clamp(min=1),
         }
         if self.training and self.views == 2:
             losses["consistency"] = sum(_disagreement(head, batch.frames) for head in log_probs) / frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ def as_ctm(name: str, result: Result) -> str:
 
 def as_document(name: str, result: Result) -> str:
     """One JSON object over several lines."""
-    return json.dumps(json.loads(as_json(name, result)), ensure_ascii=False, indent=2)
+    return as_json(name, result, indent=2)
 
 
 DOCUMENTS: dict[str, Callable[[str, Result], str]] = {

@@ -8,7 +8,6 @@ their output carries no licence of its own.
 import csv
 import functools
 import hashlib
-import lzma
 import math
 import os
 import random
@@ -27,6 +26,7 @@ import numpy as np
 import soxr
 
 from asr.errors import DataError, RillError, UsageError
+from asr.files import text_lines
 from asr.text import normalise
 from models.frontend import FrontendConfig
 
@@ -194,18 +194,12 @@ def _keep(line: Line, output: Path) -> float:
 
 def _sentences(path: Path) -> Iterator[str]:
     known = _dictionary_words()
-    opener = lzma.open if path.suffix == ".xz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            for raw in file:
-                if not MIN_WORDS <= raw.count(" ") + 1 <= MAX_WORDS or not PLAIN_SENTENCE.fullmatch(raw.rstrip("\n")):
-                    continue
-                words = normalise(raw).split()
-                if MIN_WORDS <= len(words) <= MAX_WORDS and known.issuperset(words):
-                    yield " ".join(words)
-    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text, plain or .xz"
-        raise DataError(f"{path}: cannot be read as text: {reason}") from error
+    for raw in text_lines(path):
+        if not MIN_WORDS <= raw.count(" ") + 1 <= MAX_WORDS or not PLAIN_SENTENCE.fullmatch(raw):
+            continue
+        words = normalise(raw).split()
+        if MIN_WORDS <= len(words) <= MAX_WORDS and known.issuperset(words):
+            yield " ".join(words)
 
 
 @functools.cache

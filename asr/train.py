@@ -240,20 +240,17 @@ class Trainer:
         self.curve.draw()
 
     def _save(self) -> None:
-        checkpoint.save(
-            self.folder,
-            {
-                "config": self.objective.model.config.to_dict(),
-                "options": asdict(self.options),
-                "objective": self.objective.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-                "audio_seconds": self.audio_seconds,
-                "minutes": self.minutes,
-                "recent": self.recent.rows,
-            },
-        )
+        checkpoint.save(self.folder, {
+            "config": self.objective.model.config.to_dict(),
+            "options": asdict(self.options),
+            "objective": self.objective.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "audio_seconds": self.audio_seconds,
+            "minutes": self.minutes,
+            "recent": self.recent.rows,
+        })
 
     def _resume(self) -> None:
         content = checkpoint.load(self.folder, self.fabric.device)

@@ -23,9 +23,9 @@ def as_named_text(name: str, result: Result) -> str:
     return f"{name}: {result.text}"
 
 
-def as_json(name: str, result: Result) -> str:
-    """One JSON object on one line: file, duration and word times in seconds."""
-    words = [
+def word_fields(result: Result) -> list[dict[str, object]]:
+    """The words of a result as JSON tells them, times in seconds."""
+    return [
         {
             "word": word.text,
             "start": round(word.start_seconds, 3),
@@ -34,8 +34,14 @@ def as_json(name: str, result: Result) -> str:
         }
         for word in result.words
     ]
-    line = {"file": name, "duration": round(result.end_seconds, 3), "text": result.text, "words": words}
-    return json.dumps(line, ensure_ascii=False)
+
+
+def as_json(name: str, result: Result, indent: int | None = None) -> str:
+    """One JSON object, on one line unless indented: file, duration and word times in seconds."""
+    content = {
+        "file": name, "duration": round(result.end_seconds, 3), "text": result.text, "words": word_fields(result)
+    }  # fmt: skip
+    return json.dumps(content, ensure_ascii=False, indent=indent)
 
 
 FORMATS = ("txt", "jsonl")

@@ -7,17 +7,15 @@ Long recordings are the utterances of a speaker joined with half a second to a s
 """
 
 import argparse
-import io
 import json
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soxr
+from non_speech import recordings
 
 from asr import Recognizer
-from asr.audio import AudioFile
 from asr.data import Utterance, load_audio, read_manifest
 from asr.evaluate import Hypothesis, score
 from asr.package import DEFAULT_MODEL
@@ -25,16 +23,6 @@ from asr.text import normalise
 
 RATE = 16_000
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-def recordings(tar: Path) -> list[np.ndarray]:
-    found = []
-    with tarfile.open(tar) as members:
-        for member in members:
-            if member.isfile():
-                with AudioFile(io.BytesIO(members.extractfile(member).read()), RATE) as audio:
-                    found.append(np.concatenate(list(audio)))
-    return found
 
 
 def noisy(noises: list[np.ndarray], snr_db: float) -> Change:
@@ -99,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     clean = [(utterance, load_audio(utterance, RATE)) for utterance in read_manifest(options.table).utterances]
     long = list(joined([piece for piece in clean if piece[0].source == "librispeech"]))
-    noises, rooms = recordings(options.noise), recordings(options.rooms)
+    noises, rooms = ([samples for _, samples in recordings(tar, RATE)] for tar in (options.noise, options.rooms))
     changes: dict[str, Change] = {f"noise at {snr} dB": noisy(noises, snr) for snr in (20, 10, 5)}
     changes |= {"room": roomy(rooms), "telephone band": telephone}
     rows: list[dict[str, object]] = []

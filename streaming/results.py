@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from streaming.engine import Rates
 
 
 class WordSpan(NamedTuple):
@@ -24,6 +27,13 @@ class Word:
     start_seconds: float
     end_seconds: float
     confidence: float  # 0 to 1
+
+
+    @classmethod
+    def of(cls, span: WordSpan, rates: Rates, heard_seconds: float) -> Word:
+        """Where a span lies in a stream of this length; the last frame may reach into the padding of its end."""
+        start, end = (min(rates.seconds(frame), heard_seconds) for frame in (span.start_frame, span.end_frame))
+        return cls(span.text, start, end, span.confidence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,12 +111,5 @@ class Runner:
         return state._replace(decoder=decoder, shown="")
 
     def _result(self, words: tuple[WordSpan, ...], state: RunnerState, final: bool) -> Result:
-        heard = state.samples / self._rates.sample_rate  # the last frame may reach into the tail padding
-
-        def moment(frame: int) -> float:
-            return min(self._rates.seconds(frame), heard)
-
-        return Result.of(
-            (Word(word.text, moment(word.start_frame), moment(word.end_frame), word.confidence) for word in words),
-            final,
-        )
+        heard = state.samples / self._rates.sample_rate
+        return Result.of((Word.of(word, self._rates, heard) for word in words), final)

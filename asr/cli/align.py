@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.options import Model
+
 
 def align(
     audio: Annotated[Path, typer.Argument(help="A recording, any audio or video file.", show_default=False)],
     text: Annotated[Path, typer.Argument(help="A text file with what is said in it.", show_default=False)],
-    model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
+    model: Model = None,
     words: Annotated[
         Path | None, typer.Option(help='Pronunciations that the dictionary lacks, lines of "word PHONE PHONE ...".')
     ] = None,

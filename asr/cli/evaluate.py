@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+
 
 def evaluate(
     tables: Annotated[
         list[Path],
         typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings.", show_default=False),
     ],
-    model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
-    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx",
-    decoder: Annotated[
-        str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
-    ] = None,
-    lm: Annotated[Path | None, typer.Option(help="Another language model, from asr lm build.")] = None,
+    model: Model = None,
+    engine: EngineName = "onnx",
+    decoder: DecoderName = None,
+    lm: LanguageModelFolder = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio is streamed in chunks of this length.", min=1)] = 160,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write every utterance here as a JSON line.")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+
 if TYPE_CHECKING:
+    import numpy as np
+
     from asr.captions import Captions
+    from asr.microphone import Microphone
+    from asr.recognizer import Recognizer
 
 FORMATS = ("txt", "jsonl")
 FULL_SCALE_16_BIT = 32_767
@@ -23,12 +32,10 @@ def listen(
     format: Annotated[str, typer.Option(help="txt, or jsonl: every partial and final result as an event.")] = "txt",
     seconds: Annotated[float | None, typer.Option(help="Stop after this long. [default: at Ctrl-C]")] = None,
     save_audio: Annotated[Path | None, typer.Option(help="Write what is heard into this WAV file.")] = None,
-    model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
-    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx",
-    decoder: Annotated[
-        str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
-    ] = None,
-    lm: Annotated[Path | None, typer.Option(help="Another language model, from asr lm build.")] = None,
+    model: Model = None,
+    engine: EngineName = "onnx",
+    decoder: DecoderName = None,
+    lm: LanguageModelFolder = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; less is livelier.")] = 100,
 ) -> None:
     """Write down what a microphone hears, while it is spoken.
@@ -55,26 +62,34 @@ def listen(
         _listen(recognizer, microphone, captions, chunk_ms / 1_000, seconds, save_audio)
 
 
-def _listen(recognizer, microphone, captions: Captions, chunk_seconds: float, seconds, save_audio: Path | None) -> None:
+def _listen(
+    recognizer: Recognizer,
+    microphone: Microphone,
+    captions: Captions,
+    chunk_seconds: float,
+    seconds: float | None,
+    save_audio: Path | None,
+) -> None:
+    import numpy as np
+
     from asr.captions import Status
+    from asr.cli.main import complain
 
     state = recognizer.start()
     computing = 0.0
     lost = 0.0
 
-    def hear(samples) -> None:
+    def hear(samples: np.ndarray) -> None:
         nonlocal state, computing, lost
         begun = time.perf_counter()
         results, state = recognizer.step(state, samples)
         computing += time.perf_counter() - begun
         if microphone.lost_seconds > lost:
             lost = microphone.lost_seconds
-            print(f"asr: too slow: {lost:.1f} s of audio lost so far", file=sys.stderr)
+            complain(f"too slow: {lost:.1f} s of audio lost so far")
         captions.show(results, status(samples))
 
-    def status(samples) -> Status:
-        import numpy as np
-
+    def status(samples: np.ndarray) -> Status:
         heard = state.samples / recognizer.sample_rate
         level = 20 * np.log10(max(1e-5, float(np.abs(samples).max(initial=0.0))))
         return Status(heard, level, microphone.waiting_seconds, computing / max(heard, 1e-9), microphone.lost_seconds)
@@ -96,7 +111,7 @@ def _listen(recognizer, microphone, captions: Captions, chunk_seconds: float, se
         results, state = recognizer.finish(state)
         captions.show(results, last)
     if microphone.overflows:
-        print(f"asr: PortAudio lost audio {microphone.overflows} times", file=sys.stderr)
+        complain(f"PortAudio lost audio {microphone.overflows} times")
 
 
 def _captions(format: str) -> Captions:
@@ -107,28 +122,21 @@ def _captions(format: str) -> Captions:
     return TerminalCaptions() if sys.stdout.isatty() else LineCaptions()
 
 
-def _recording(path: Path | None, sample_rate: int):
+@contextmanager
+def _recording(path: Path | None, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that appends samples to a WAV file whose header is always right; without a path it does nothing."""
-    from contextlib import contextmanager
+    if path is None:
+        yield lambda samples: None
+        return
+    from asr.errors import UsageError
 
-    @contextmanager
-    def recording():
-        if path is None:
-            yield lambda samples: None
-            return
-        import wave
-
-        from asr.errors import UsageError
-
-        try:
-            file = wave.open(str(path), "wb")
-        except OSError as error:
-            raise UsageError(f"--save-audio {path} cannot be written: {error.strerror}") from error
-        with file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(sample_rate)
-            # writeframes, unlike writeframesraw, mends the header each time: a killed recording can be played
-            yield lambda samples: file.writeframes((samples.clip(-1, 1) * FULL_SCALE_16_BIT).astype("<i2").tobytes())
-
-    return recording()
+    try:
+        file = wave.open(str(path), "wb")
+    except OSError as error:
+        raise UsageError(f"--save-audio {path} cannot be written: {error.strerror}") from error
+    with file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        # writeframes, unlike writeframesraw, mends the header each time: a killed recording can be played
+        yield lambda samples: file.writeframes((samples.clip(-1, 1) * FULL_SCALE_16_BIT).astype("<i2").tobytes())

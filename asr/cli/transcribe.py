@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -36,12 +38,10 @@ def transcribe(
             "--output", "-o", help="Write here instead of stdout; with several files and srt to json, a folder."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A shipped model (see asr models) or a model folder.")] = None,
-    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx",
-    decoder: Annotated[
-        str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")
-    ] = None,
-    lm: Annotated[Path | None, typer.Option(help="Another language model, from asr lm build.")] = None,
+    model: Model = None,
+    engine: EngineName = "onnx",
+    decoder: DecoderName = None,
+    lm: LanguageModelFolder = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; the text is the same.")] = 2_000,
     raw_rate: Annotated[
         int | None, typer.Option(help="- is raw signed 16-bit little-endian mono samples at this rate in Hz.")
@@ -150,11 +150,8 @@ def _progress(audio: AudioFile | RawAudio) -> Iterator[Callable[[float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed:.0f} s"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(os.path.basename(audio.name), total=audio.seconds)
