@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from typing import NamedTuple, Protocol
 
 from asr.writers import word_fields
 from streaming.results import Result
 
-SETTLED_PARTIALS = 3  # words that were the same in so many partial results are shown bright
 METER_WIDTH = 12
 QUIETEST_DB = -60.0
 
@@ -59,6 +57,7 @@ class EventCaptions(LineCaptions):
             event = {
                 "type": "final" if result.final else "partial",
                 "text": result.text,
+                "committed": result.committed,
                 "words": word_fields(result),
                 "heard": round(status.heard_seconds, 3),
                 "waiting": round(status.waiting_seconds, 3),
@@ -76,7 +75,7 @@ class TerminalCaptions:
 
         self._console = Console(file=sys.stdout, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._recent: deque[list[str]] = deque(maxlen=SETTLED_PARTIALS)
+        self._open: Result | None = None  # the partial result on the screen
 
     def __enter__(self) -> TerminalCaptions:
         self._live.__enter__()
@@ -89,25 +88,15 @@ class TerminalCaptions:
         from rich.text import Text
 
         for result in results:
-            if result.final:
-                self._recent.clear()
-                if result.text:
-                    clock = f"{int(result.start_seconds) // 60:02d}:{int(result.start_seconds) % 60:02d} "
-                    self._live.console.print(Text.assemble((clock, "dim"), result.text))
-            else:
-                self._recent.append(result.text.split())
-        words = self._recent[-1] if self._recent else []
-        settled = _common(list(self._recent)) if len(self._recent) == SETTLED_PARTIALS else 0
-        bright, dim = " ".join(words[:settled]), " ".join(words[settled:])
+            self._open = None if result.final else result
+            if result.final and result.text:
+                clock = f"{int(result.start_seconds) // 60:02d}:{int(result.start_seconds) % 60:02d} "
+                self._live.console.print(Text.assemble((clock, "dim"), result.text))
+        words = [word.text for word in self._open.words] if self._open else []
+        committed = self._open.committed if self._open else 0
+        bright, dim = " ".join(words[:committed]), " ".join(words[committed:])
         line = Text.assemble((bright, "bold"), " " if bright and dim else "", (dim, "dim"))
         self._live.update(Text("\n").join([line, _status_line(status)]), refresh=True)
-
-
-def _common(texts: list[list[str]]) -> int:
-    """How many words all texts begin with."""
-    return next(
-        (k for k, words in enumerate(zip(*texts, strict=False)) if len(set(words)) > 1), min(map(len, texts), default=0)
-    )
 
 
 def _status_line(status: Status):

@@ -88,6 +88,10 @@ class GreedyDecoder:
         """The words of the utterance, the last as far as it has been heard."""
         return (*state.words, self._word(state.letters)) if state.letters else state.words
 
+    def certain(self, state: GreedyState) -> int:
+        """Words that have ended."""
+        return len(state.words)
+
     def finish(self, state: GreedyState) -> tuple[tuple[WordSpan, ...], GreedyState]:
         """Close the utterance: its words, and the state of the next one."""
         return self.best(state), state._replace(words=(), letters=())

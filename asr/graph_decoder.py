@@ -86,6 +86,10 @@ class GraphDecoder:
         """The words of the utterance as they stand, the last perhaps unfinished."""
         return self._words(state, ended=False)
 
+    def certain(self, state: GraphState) -> None:
+        """None: kaldi-decoder shows the best path only, not what all live ones agree on."""
+        return None
+
     def finish(self, state: GraphState) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one."""
         return self._words(state, ended=True), GraphState(state.frames, state.blank, (), (), None)

@@ -22,6 +22,7 @@ from streaming.engine import Engine, OnnxEngine, TorchEngine
 from streaming.results import Result, joined
 from streaming.runner import Decoder, Runner, RunnerState
 from streaming.sources import rechunked, resampled
+from streaming.stability import StabilityRule
 
 ENGINES = ("onnx", "int8", "torch")
 DECODERS = ("lm", "greedy")
@@ -49,6 +50,7 @@ class Recognizer:
         decoder: str | None = None,
         lm: str | Path | None = None,
         endpoint: EndpointRule | None = None,
+        stability: StabilityRule | None = None,
         threads: int = 1,
     ) -> Recognizer:
         """Load a model.
@@ -61,6 +63,7 @@ class Recognizer:
                 each frame. ``lm`` by default, unless the model has no language model.
             lm: folder of another language model than the model's own; `asr lm build` makes one.
             endpoint: when an utterance of a stream is over.
+            stability: when words of a partial result are promised to stay.
             threads: cores that the onnx engine may use for one stream.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
@@ -76,7 +79,7 @@ class Recognizer:
         try:
             words = _open_decoder(package, decoder, lm)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
-            return cls(Runner(_open_engine(package, engine, head, threads), words, endpoint), words)
+            return cls(Runner(_open_engine(package, engine, head, threads), words, endpoint, stability), words)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
 
@@ -131,8 +134,8 @@ class Recognizer:
             chunks: arrays of any length, 0 included, as for `transcribe`.
             sample_rate: of the chunks, in Hz; the model's own when not given.
         Yields:
-            A partial result whenever the text of the utterance being spoken has changed, and a final one when it is
-            over. What is still open when the chunks end becomes final.
+            A partial result whenever the text of the utterance being spoken has changed or more of it is committed, and
+            a final one when it is over. What is still open when the chunks end becomes final.
         Raises:
             AudioError: a chunk that is not audio.
         """
@@ -149,7 +152,8 @@ class Recognizer:
         """Hear samples at ``sample_rate`` (another rate needs `stream` or `streaming.sources.Resampler`).
 
         Returns:
-            Utterances that ended, as final results, then a partial result if its text changed; and the next state.
+            Utterances that ended, as final results, then a partial result if its text changed or more of it is
+            committed; and the next state.
         Raises:
             AudioError: samples that are not audio, as for `transcribe`.
         """

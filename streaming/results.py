@@ -41,7 +41,8 @@ class Result:
     """What has been recognised between two moments of a stream.
 
     A partial result (``final`` is False) is the present guess at the utterance being spoken, and the next result
-    replaces it. A final result never changes: the text of a stream is its final results joined by spaces.
+    replaces it, but its first ``committed`` words stay as they are, in the final one too. A final result never changes:
+    the text of a stream is its final results joined by spaces.
     """
 
     text: str
@@ -49,13 +50,18 @@ class Result:
     start_seconds: float
     end_seconds: float
     final: bool
+    committed: int = 0  # how many of the leading words will never be revoked; all of them in a final result
+
+    def __post_init__(self) -> None:
+        if self.final:
+            object.__setattr__(self, "committed", len(self.words))
 
     @classmethod
-    def of(cls, words: Iterable[Word], final: bool) -> Result:
+    def of(cls, words: Iterable[Word], final: bool, committed: int = 0) -> Result:
         """A result that reaches from its first word to its last; without words it is empty and starts at 0."""
         words = tuple(words)
         start, end = (words[0].start_seconds, words[-1].end_seconds) if words else (0.0, 0.0)
-        return cls(" ".join(word.text for word in words), words, start, end, final)
+        return cls(" ".join(word.text for word in words), words, start, end, final, committed)
 
 
 def joined(results: Iterable[Result], seconds: float) -> Result:

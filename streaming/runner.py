@@ -12,6 +12,7 @@ import numpy as np
 from streaming.endpoint import Endpointer, EndpointRule, EndpointState
 from streaming.engine import Engine
 from streaming.results import Result, Word, WordSpan
+from streaming.stability import StabilityRule, StabilityState, Stabilizer
 
 
 class Decoder(Protocol):
@@ -29,6 +30,9 @@ class Decoder(Protocol):
     def best(self, state: Any) -> tuple[WordSpan, ...]:
         """The words of the utterance as they stand, the last perhaps unfinished."""
 
+    def certain(self, state: Any) -> int | None:
+        """How many leading words of `best` no further audio can change; None if the decoder cannot tell."""
+
     def finish(self, state: Any) -> tuple[tuple[WordSpan, ...], Any]:
         """Close the utterance: its words, and the state of the next one, which goes on counting the frames."""
 
@@ -37,21 +41,31 @@ class RunnerState(NamedTuple):
     engine: Any
     decoder: Any
     endpoint: EndpointState
+    stability: StabilityState
     samples: int  # heard since the start
+    frames: int  # decoded since the start
     shown: str  # the partial text last reported
+    promised: int  # how many words of it were committed
 
 
 class Runner:
-    """Drives an engine, a decoder and an endpoint rule over one or many streams."""
+    """Drives an engine, a decoder, an endpoint and a stability rule over one or many streams."""
 
-    def __init__(self, engine: Engine, decoder: Decoder, rule: EndpointRule | None = None) -> None:
-        """Join the parts; without a rule the default one ends utterances."""
+    def __init__(
+        self,
+        engine: Engine,
+        decoder: Decoder,
+        rule: EndpointRule | None = None,
+        stability: StabilityRule | None = None,
+    ) -> None:
+        """Join the parts; without rules the default ones end utterances and commit words."""
         self._engine = engine
         self._decoder = decoder
         self._rates = engine.rates
         self._endpointer = Endpointer(
             rule or EndpointRule(), engine.rates, decoder.silent_tokens, decoder.border_tokens
         )
+        self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
 
     @property
     def sample_rate(self) -> int:
@@ -60,22 +74,27 @@ class Runner:
 
     def start(self) -> RunnerState:
         """The state of a stream before any audio."""
-        return RunnerState(self._engine.start(), self._decoder.start(), self._endpointer.start(), 0, "")
+        return RunnerState(
+            self._engine.start(), self._decoder.start(), self._endpointer.start(), self._stabilizer.start(), 0, 0, "", 0
+        )
 
     def step(self, state: RunnerState, samples: np.ndarray) -> tuple[tuple[Result, ...], RunnerState]:
         """Hear samples (N,) float32 in [-1, 1] at ``sample_rate``, N >= 0.
 
         Returns:
-            The utterances that ended, as final results, then a partial result if its text changed; and the next state.
+            The utterances that ended, as final results, then a partial result if its text changed or more of it is
+            committed; and the next state.
         """
         log_probs, engine = self._engine.step(state.engine, samples)
         state = state._replace(engine=engine, samples=state.samples + len(samples))
         results, state = self._decode(state, log_probs)
         if len(log_probs):
-            partial = self._result(self._decoder.best(state.decoder), state, final=False)
-            if partial.text != state.shown:
+            guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
+            partial = self._result(guess, state, final=False)
+            # A decoder that doubts everything for a moment says nothing: no reason to wipe the screen before the end.
+            if partial.text and (partial.text, partial.committed) != (state.shown, state.promised):
                 results.append(partial)
-                state = state._replace(shown=partial.text)
+                state = state._replace(shown=partial.text, promised=partial.committed)
         return tuple(results), state
 
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
@@ -95,21 +114,31 @@ class Runner:
         tokens = log_probs.argmax(axis=1).tolist()
         row = 0
         while row < len(tokens):
-            ended, endpoint = self._endpointer.advance(state.endpoint, tokens[row:])
-            stop = len(tokens) if ended is None else row + ended
+            look = row + self._stabilizer.rows_to_look(state.frames)
+            ended, endpoint = self._endpointer.advance(state.endpoint, tokens[row:look])
+            stop = min(look, len(tokens)) if ended is None else row + ended
             decoder = self._decoder.advance(state.decoder, log_probs[row:stop])
-            state = state._replace(decoder=decoder, endpoint=endpoint)
+            state = state._replace(decoder=decoder, endpoint=endpoint, frames=state.frames + stop - row)
             if ended is not None:
                 state = self._close(state, results)
+            elif stop == look:
+                state = self._look(state)
             row = stop
         return results, state
 
+    def _look(self, state: RunnerState) -> RunnerState:
+        guess = self._decoder.best(state.decoder)
+        certain = self._decoder.certain(state.decoder)
+        return state._replace(stability=self._stabilizer.look(state.stability, guess, state.frames, certain))
+
     def _close(self, state: RunnerState, results: list[Result]) -> RunnerState:
         words, decoder = self._decoder.finish(state.decoder)
+        words = self._stabilizer.kept(state.stability, words)
         if words or state.shown:  # an empty final takes back a partial that came to nothing
             results.append(self._result(words, state, final=True))
-        return state._replace(decoder=decoder, shown="")
+        return state._replace(decoder=decoder, stability=self._stabilizer.start(), shown="", promised=0)
 
     def _result(self, words: tuple[WordSpan, ...], state: RunnerState, final: bool) -> Result:
         heard = state.samples / self._rates.sample_rate
-        return Result.of((Word.of(word, self._rates, heard) for word in words), final)
+        spans = (Word.of(word, self._rates, heard) for word in words)
+        return Result.of(spans, final, len(state.stability.committed))

@@ -26,9 +26,9 @@ STATUS = Status(3.0, -20.0, 0.1, 0.02, 0.0)
 PROGRAMS = ("pulseaudio", "pactl", "paplay")
 
 
-def result(text: str, final: bool) -> Result:
+def result(text: str, final: bool, committed: int = 0) -> Result:
     words = (Word(word, float(k), k + 0.5, 0.9) for k, word in enumerate(text.split()))
-    return Result.of(words, final)
+    return Result.of(words, final, committed)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,7 @@ def test_events_tell_everything(capsys: pytest.CaptureFixture) -> None:
     partial, final = map(json.loads, capsys.readouterr().out.splitlines())
     assert (partial["type"], final["type"]) == ("partial", "final")
     assert [word["word"] for word in final["words"]] == ["one", "two", "three"]
+    assert (partial["committed"], final["committed"]) == (0, 3)
     assert final["heard"] == 3.0 and final["lost"] == 0.0
 
 
@@ -155,9 +156,8 @@ def test_the_terminal_shows_finals_with_times_and_how_it_goes(monkeypatch: pytes
     monkeypatch.setattr("sys.stdout", screen)
     monkeypatch.setenv("TERM", "xterm-256color")
     with TerminalCaptions() as captions:
-        for text in ("good", "good mourning", "good morning"):
-            captions.show((result(text, False),), STATUS)
+        captions.show((result("good mourning", False, committed=1),), STATUS)
         captions.show((result("good morning", True),), STATUS._replace(lost_seconds=1.5))
     shown = screen.getvalue()
     assert "00:00" in shown and "good morning" in shown and "-20 dB" in shown and "1.5 s lost" in shown
-    assert np.char.find(shown, "\x1b[1mgood\x1b[0m") >= 0, "what three partials agreed on is bright"
+    assert np.char.find(shown, "\x1b[1mgood\x1b[0m") >= 0, "what is committed is bright"
