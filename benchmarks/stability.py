@@ -24,12 +24,12 @@ from streaming.stability import NEVER, StabilityRule
 
 RULES = {
     "never": NEVER,
-    **{f"unchanged {seconds} s": StabilityRule(unchanged_seconds=seconds, behind_seconds=0.0)
-       for seconds in (0.6, 0.9, 1.2, 1.5, 2.1)},
-    **{f"behind {seconds} s": StabilityRule(unchanged_seconds=0.0, behind_seconds=seconds)
-       for seconds in (1.0, 2.0, 3.0)},
-    **{f"unchanged {unchanged} s, behind {behind} s":
-       StabilityRule(unchanged_seconds=unchanged, behind_seconds=behind) for unchanged, behind in ((0.9, 1.2), (1.2, 0.9))},
+    **{
+        f"unchanged {unchanged} s, behind {behind} s": StabilityRule(unchanged_seconds=unchanged, behind_seconds=behind)
+        for unchanged, behind in (
+            (0.6, 0), (0.9, 0), (1.2, 0), (1.5, 0), (2.1, 0), (0, 1.0), (0, 2.0), (0, 3.0), (0.9, 1.2), (1.2, 0.9)
+        )
+    },
 }  # fmt: skip
 
 
