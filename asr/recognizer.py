@@ -17,6 +17,7 @@ from asr.language_model import LanguageModel
 from asr.n_best import Alternative
 from asr.package import DEFAULT_MODEL, ModelPackage
 from asr.samples import as_samples, check_rate
+from streaming.batcher import BatchedEngine, Batching
 from streaming.endpoint import EndpointRule
 from streaming.engine import Engine, OnnxEngine, TorchEngine
 from streaming.results import Result, joined
@@ -36,10 +37,11 @@ class Recognizer:
     >>> print(recognizer.transcribe("speech.wav").text)
     """
 
-    def __init__(self, runner: Runner, decoder: Decoder) -> None:
-        """Wrap a runner and its decoder; `Recognizer.load` makes one from a model folder."""
+    def __init__(self, runner: Runner, decoder: Decoder, engine: Engine | None = None) -> None:
+        """Wrap a runner, its decoder and its engine; `Recognizer.load` makes one from a model folder."""
         self._runner = runner
         self._decoder = decoder
+        self._engine = engine
 
     @classmethod
     def load(
@@ -52,6 +54,7 @@ class Recognizer:
         endpoint: EndpointRule | None = None,
         stability: StabilityRule | None = None,
         threads: int = 1,
+        batching: Batching | None = None,
     ) -> Recognizer:
         """Load a model.
 
@@ -65,9 +68,11 @@ class Recognizer:
             endpoint: when an utterance of a stream is over.
             stability: when words of a partial result are promised to stay.
             threads: cores that the onnx engine may use for one stream.
+            batching: how the network steps of threads that have audio waiting are run together; without it each
+                thread runs its own.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
-                language model for ``lm``.
+                language model for ``lm``, batching for ``torch``.
             ModelError: an unknown, incomplete or altered model or language model.
         """
         _check_choice("engine", engine, ENGINES)
@@ -79,7 +84,8 @@ class Recognizer:
         try:
             words = _open_decoder(package, decoder, lm)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
-            return cls(Runner(_open_engine(package, engine, head, threads), words, endpoint, stability), words)
+            network = _open_engine(package, engine, head, threads, batching)
+            return cls(Runner(network, words, endpoint, stability), words, network)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
 
@@ -143,6 +149,17 @@ class Recognizer:
             raise UsageError("stream takes an iterable of arrays; use transcribe for one array or a file")
         named = (as_samples(chunk, f"chunk {number}") for number, chunk in enumerate(chunks))
         return self._results(self._at_model_rate(named, sample_rate))
+
+    def close(self) -> None:
+        """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
+        if isinstance(self._engine, BatchedEngine):
+            self._engine.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> RunnerState:
         """The state of a stream before any audio. States are immutable: keep, replay or fork them as you like."""
@@ -236,9 +253,12 @@ def _open_decoder(package: ModelPackage, decoder: str | None, lm: str | Path | N
     return GraphDecoder(LanguageModel.open(folder, package.phones))
 
 
-def _open_engine(package: ModelPackage, engine: str, head: str, threads: int) -> Engine:
+def _open_engine(package: ModelPackage, engine: str, head: str, threads: int, batching: Batching | None) -> Engine:
     if engine != "torch":
-        return OnnxEngine(package.graph(engine), package.rates, head, threads)
+        network = OnnxEngine(package.graph(engine), package.rates, head, threads)
+        return network if batching is None else BatchedEngine(network, batching)
+    if batching is not None:
+        raise UsageError("engine torch runs one stream at a time; leave out batching, or take onnx or int8")
     try:
         from asr.export import load_acoustic_model
     except ImportError as error:

@@ -8,7 +8,7 @@ over a whole stream of n > 0 samples there are ``Rates.frames_covering(n)`` rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -121,31 +121,67 @@ class OnnxEngine:
 
     def step(self, state: OnnxState, samples: np.ndarray) -> tuple[np.ndarray, OnnxState]:
         rows = []
-        for block in _blocks(samples, self.rates):
-            log_probs, state = self._step(state, block)
-            rows.append(log_probs)
-        return _stacked(rows, self._no_rows), state
+        for block in blocks(samples, self.rates):
+            state = self.heard(state, block)
+            if frames := self.frames_waiting(state):
+                (log_probs,), (state,) = self.advance((state,), frames)
+                rows.append(log_probs)
+        return self.joined(rows), state
 
     def finish(self, state: OnnxState) -> tuple[np.ndarray, OnnxState]:
-        heard = state.frames * self.rates.frame_samples + len(state.samples)
-        log_probs, _ = self.step(state, np.zeros(self.rates.tail_samples(heard), np.float32))
+        log_probs, _ = self.step(state, self.tail(state))
         return log_probs, self.start()
 
-    def _step(self, state: OnnxState, samples: np.ndarray) -> tuple[np.ndarray, OnnxState]:
-        samples = np.concatenate([state.samples, samples])  # (R + N,)
-        frames = self.rates.frames_within(len(samples))
-        if frames == 0:
-            return self._no_rows, state._replace(samples=samples)
-        consumed = frames * self.rates.frame_samples
-        heard = samples[: consumed - self.rates.frame_samples + self.rates.window_samples]
+    def heard(self, state: OnnxState, samples: np.ndarray) -> OnnxState:
+        """The state with samples (N,) added to those that wait."""
+        return state._replace(samples=np.concatenate([state.samples, samples]))
+
+    def frames_waiting(self, state: OnnxState) -> int:
+        """Acoustic frames for which all samples are there."""
+        return self.rates.frames_within(len(state.samples))
+
+    def tail(self, state: OnnxState) -> np.ndarray:
+        """The zeros that end a stream: with them every frame that covers its audio comes out."""
+        heard = state.frames * self.rates.frame_samples + len(state.samples)
+        return np.zeros(self.rates.tail_samples(heard), np.float32)
+
+    def joined(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Rows of consecutive frames as one array (T, V)."""
+        return _stacked(rows, self._no_rows)
+
+    def advance(self, states: Sequence[OnnxState], frames: int) -> tuple[list[np.ndarray], list[OnnxState]]:
+        """Run the network once over the next frames of B streams.
+
+        Args:
+            states: of the streams; each has at least ``frames`` frames waiting.
+            frames: to consume of each, at least 1.
+        Returns:
+            Rows (T, V) of each stream, T <= frames, and its next state.
+        """
+        rates = self.rates
+        consumed = frames * rates.frame_samples
+        heard = consumed - rates.frame_samples + rates.window_samples
         log_probs, hidden, cell, context = self._session.run(
             self._outputs,
-            {"samples": heard[None], "hidden": state.hidden, "cell": state.cell, "context": state.context},
+            {
+                "samples": np.stack([state.samples[:heard] for state in states]),  # (B, N)
+                "hidden": _together([state.hidden for state in states], axis=1),
+                "cell": _together([state.cell for state in states], axis=1),
+                "context": _together([state.context for state in states], axis=0),
+            },
         )
-        warm_up = min(frames, max(0, self.rates.delay_frames - state.frames))
-        # A copy, so that the few samples kept do not hold a whole block of audio in memory.
-        state = OnnxState(samples[consumed:].copy(), hidden, cell, context, state.frames + frames)
-        return log_probs[0, warm_up:], state
+        rows, after = [], []
+        for one, state in enumerate(states):
+            warm_up = min(frames, max(0, rates.delay_frames - state.frames))
+            rest = state.samples[consumed:]
+            if len(rest) < rates.window_samples:
+                rest = rest.copy()  # so that the few samples kept do not hold a whole block of audio in memory
+            rows.append(log_probs[one, warm_up:])
+            after.append(
+                OnnxState(rest, _apart(hidden, one, 1), _apart(cell, one, 1), _apart(context, one, 0),
+                          state.frames + frames)
+            )  # fmt: skip
+        return rows, after
 
 
 class TorchState(NamedTuple):
@@ -179,7 +215,7 @@ class TorchEngine:
         rows = []
         acoustic = state.acoustic
         with torch.inference_mode():
-            for block in _blocks(samples, self.rates):
+            for block in blocks(samples, self.rates):
                 log_probs, acoustic = self._model(torch.from_numpy(block).to(device)[None], acoustic)
                 rows.append(getattr(log_probs, self._head)[0].cpu().numpy())
         return _stacked(rows, self._no_rows), TorchState(acoustic, state.samples + len(samples))
@@ -189,10 +225,23 @@ class TorchEngine:
         return log_probs, self.start()
 
 
-def _blocks(samples: np.ndarray, rates: Rates) -> Iterator[np.ndarray]:
+def blocks(samples: np.ndarray, rates: Rates) -> Iterator[np.ndarray]:
+    """Samples (N,) in pieces of at most ``BLOCK_SECONDS``."""
     size = round(BLOCK_SECONDS * rates.sample_rate)
     return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
 def _stacked(rows: list[np.ndarray], no_rows: np.ndarray) -> np.ndarray:
     return rows[0] if len(rows) == 1 else np.concatenate([no_rows, *rows])
+
+
+def _together(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    """Arrays of one stream each as one of all, along the axis of the batch."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
+
+
+def _apart(together: np.ndarray, one: int, axis: int) -> np.ndarray:
+    """The part of one stream: a copy, so that its state does not keep those of others in memory."""
+    if together.shape[axis] == 1:
+        return together
+    return together.take([one], axis)
