@@ -1,0 +1,1 @@
+"""Recognition over the network: `asr serve`, its protocols and the page."""

@@ -1,0 +1,92 @@
+/** The microphone: permission, the choice of a device, and its audio as mono blocks. */
+
+/** A microphone that cannot be used; the message says what to do. */
+export class MicrophoneError extends Error {}
+
+const REASONS = {
+  NotAllowedError:
+    "The microphone is blocked for this page. Allow it in the site settings of your browser, beside the address, " +
+    "then press the button again. Recordings can be transcribed without it.",
+  NotFoundError: "No microphone was found. Plug one in and press the button again, or choose a recording.",
+  NotReadableError: "The microphone is in use by another program. Close that one and press the button again.",
+  OverconstrainedError: "The chosen microphone is gone. Choose another one and press the button again.",
+};
+const INSECURE =
+  "Browsers give the microphone only to pages opened by https, or on the same machine (http://localhost). " +
+  "Recordings can be transcribed all the same.";
+
+/** The microphones there are, as far as the browser tells: names only once the microphone has been allowed. */
+export async function microphones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return devices.filter((device) => device.kind === "audioinput" && device.deviceId !== "");
+}
+
+export class Microphone {
+  #context;
+  #stream;
+  #node;
+
+  /**
+   * Opens a microphone.
+   * @param {string} deviceId - empty for the default one
+   * @param {number} targetRate - of the blocks, in Hz
+   * @param {(samples: Float32Array) => void} onBlock
+   * @param {() => void} onGone - it was unplugged, or its permission was taken back
+   */
+  static async open(deviceId, targetRate, onBlock, onGone) {
+    if (!window.isSecureContext || !navigator.mediaDevices) throw new MicrophoneError(INSECURE);
+    const microphone = new Microphone();
+    try {
+      microphone.#stream = await navigator.mediaDevices.getUserMedia({
+        // Speech is recognised best as it is: what suits a phone call takes away too much.
+        audio: {
+          ...(deviceId && { deviceId: { exact: deviceId } }),
+          echoCancellation: false,
+          noiseSuppression: false,
+          autoGainControl: true,
+        },
+      });
+      await microphone.#listen(targetRate, onBlock);
+    } catch (error) {
+      await microphone.#release();
+      throw new MicrophoneError(REASONS[error.name] ?? `The microphone does not work here: ${error.message}`);
+    }
+    microphone.#stream.getAudioTracks()[0].onended = onGone;
+    return microphone;
+  }
+
+  /** Stops; resolves when the last block has been handed over. */
+  async close() {
+    const last = new Promise((resolve) => {
+      this.onLast = resolve;
+      setTimeout(resolve, 500); // a context that the system has stopped answers never
+    });
+    this.#node.port.postMessage("finish");
+    await last;
+    await this.#release();
+  }
+
+  async #listen(targetRate, onBlock) {
+    // At the rate of the device: a context at another rate cannot be joined to a microphone in every browser.
+    this.#context = new AudioContext({ latencyHint: "interactive" });
+    await this.#context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+    this.#node = new AudioWorkletNode(this.#context, "capture", {
+      numberOfOutputs: 0,
+      processorOptions: { targetRate },
+    });
+    this.#node.port.onmessage = ({ data: { samples, last } }) => {
+      onBlock(samples);
+      if (last) this.onLast();
+    };
+    this.#context.createMediaStreamSource(this.#stream).connect(this.#node);
+    await this.#context.resume();
+  }
+
+  async #release() {
+    for (const track of this.#stream?.getTracks() ?? []) {
+      track.onended = null;
+      track.stop();
+    }
+    if (this.#context?.state !== "closed") await this.#context?.close();
+  }
+}

@@ -1,0 +1,75 @@
+/** Recordings: decoded here and streamed, so that words appear at once; what the browser cannot decode is uploaded. */
+
+const BLOCK_SECONDS = 1;
+const BUFFERED_BYTES = 256 * 1024; // that may wait in the socket: more would only hide how far the server is
+const LARGEST_DECODED_BYTES = 64 * 1024 * 1024; // a browser decodes a file as a whole, into memory
+
+/** A recording that cannot be transcribed; the message says why. */
+export class RecordingError extends Error {}
+
+/**
+ * The samples of a file, mono at a rate, or null if this browser cannot decode it.
+ * @returns {Promise<Int16Array | null>}
+ */
+export async function decoded(file, sampleRate) {
+  if (file.size > LARGEST_DECODED_BYTES) return null;
+  let audio;
+  try {
+    audio = await new OfflineAudioContext(1, 1, sampleRate).decodeAudioData(await file.arrayBuffer());
+  } catch {
+    return null;
+  }
+  const mono = new Float32Array(audio.length);
+  for (let channel = 0; channel < audio.numberOfChannels; channel++) {
+    const samples = audio.getChannelData(channel);
+    for (let k = 0; k < mono.length; k++) mono[k] += samples[k] / audio.numberOfChannels;
+  }
+  return asInt16(mono);
+}
+
+/** Gives samples to a session as fast as it takes them; `stopped` ends it early. */
+export async function play(samples, sampleRate, session, stopped) {
+  const block = BLOCK_SECONDS * sampleRate;
+  for (let from = 0; from < samples.length && !stopped(); from += block) {
+    session.send(samples.subarray(from, from + block));
+    while (session.waitingSeconds * sampleRate * 2 > BUFFERED_BYTES && !stopped()) await pause(50);
+  }
+}
+
+/**
+ * Uploads a file to be transcribed as a whole.
+ * @param {(share: number) => void} onProgress - of the upload, 0 to 1
+ * @param {AbortSignal} signal
+ * @returns {Promise<{text: string, words: object[], duration: number}>}
+ */
+export function upload(file, key, onProgress, signal) {
+  const form = new FormData();
+  form.append("file", file);
+  form.append("model", "whisper-1"); // a name that every server of this interface takes
+  form.append("response_format", "verbose_json");
+  form.append("timestamp_granularities[]", "word");
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch tells nothing about an upload's progress
+    request.open("POST", new URL("v1/audio/transcriptions", document.baseURI));
+    if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
+    request.responseType = "json";
+    request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 0);
+    request.onload = () => {
+      if (request.status === 200) resolve(request.response);
+      else reject(new RecordingError(request.response?.error?.message ?? `The server answers ${request.status}.`));
+    };
+    request.onerror = () => reject(new RecordingError("The server cannot be reached. Try again when it is back."));
+    request.onabort = () => resolve(null);
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
+
+/** Samples in [-1, 1] as 16-bit ones. */
+export function asInt16(samples) {
+  return Int16Array.from(samples, (sample) => Math.round(32_767 * Math.min(1, Math.max(-1, sample))));
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

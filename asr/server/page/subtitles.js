@@ -1,0 +1,70 @@
+/** Documents made of words with times, by the same rules as `asr transcribe --format srt` and `vtt`. */
+
+const LINE_CHARACTERS = 42;
+const CUE_LINES = 2;
+const CUE_SECONDS = 6;
+const PAUSE_SECONDS = 0.8; // of silence between two subtitles rather than inside one
+
+/** SubRip. */
+export function asSrt(words) {
+  return cues(words)
+    .map((cue, k) => `${k + 1}\n${times(cue, ",")}\n${lines(cue).join("\n")}\n`)
+    .join("\n");
+}
+
+/** WebVTT. */
+export function asVtt(words) {
+  const blocks = cues(words).map((cue) => `${times(cue, ".")}\n${lines(cue).join("\n")}`);
+  return ["WEBVTT", ...blocks].join("\n\n") + "\n";
+}
+
+/** Seconds as 1:05 or 1:02:05. */
+export function clock(seconds) {
+  const [hours, minutes, rest] = split(Math.floor(seconds) * 1_000);
+  const tail = `${String(Math.floor(rest / 1_000)).padStart(2, "0")}`;
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
+}
+
+function cues(words) {
+  const all = [];
+  let cue = [];
+  for (const word of words) {
+    const full =
+      cue.length > 0 &&
+      (word.start - cue.at(-1).end > PAUSE_SECONDS ||
+        word.end - cue[0].start > CUE_SECONDS ||
+        lines([...cue, word]).length > CUE_LINES);
+    if (full) {
+      all.push(cue);
+      cue = [];
+    }
+    cue.push(word);
+  }
+  return cue.length > 0 ? [...all, cue] : all;
+}
+
+function lines(cue) {
+  const wrapped = [];
+  for (const { word } of cue) {
+    const longer = wrapped.length > 0 ? `${wrapped.at(-1)} ${word}` : word;
+    if (wrapped.length > 0 && longer.length <= LINE_CHARACTERS) wrapped[wrapped.length - 1] = longer;
+    else wrapped.push(word);
+  }
+  return wrapped;
+}
+
+function times(cue, point) {
+  return `${stamp(cue[0].start, point)} --> ${stamp(cue.at(-1).end, point)}`;
+}
+
+function stamp(seconds, point) {
+  const [hours, minutes, rest] = split(Math.round(seconds * 1_000));
+  const two = (number) => String(number).padStart(2, "0");
+  const milliseconds = String(rest % 1_000).padStart(3, "0");
+  return `${two(hours)}:${two(minutes)}:${two(Math.floor(rest / 1_000))}${point}${milliseconds}`;
+}
+
+function split(milliseconds) {
+  const minutes = Math.floor(milliseconds / 60_000);
+  return [Math.floor(minutes / 60), minutes % 60, milliseconds % 60_000];
+}
