@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asr.corpus import IGNORED, Batch
+from asr.ctc_crf import log_denominator
 from models.acoustic import AcousticModel, LogProbs
 
 
@@ -21,26 +22,39 @@ class LossWeights:
     phones: float
     aligned: float
     consistency: float
+    rivals: float
 
 
-def loss_weights(progress: float) -> LossWeights:
+CTC_PART = 0.1  # of the CTC score kept beside CTC-CRF, so that it stays anchored (Xiang & Ou 2019)
+
+
+def loss_weights(progress: float, discriminative: bool = False) -> LossWeights:
     """The weights at a point of training, 0 to 1, as a pure function.
 
     CTC from scratch says nothing but blank for a hundred hours of audio; cross-entropy against aligned frames teaches
-    the lower layers phones within one. So alignment leads at first and is a small regulariser in the end.
+    the lower layers phones within one. So alignment leads at first and is a small regulariser in the end. A
+    discriminative stage weighs every transcript against its rivals.
     """
-    fading = 0.5 * (1 + math.cos(math.pi * min(1.0, progress / 0.5)))
-    return LossWeights(characters=0.6, phones=1.0, aligned=0.15 + 0.85 * fading, consistency=0.2)
+    fading = 0.0 if discriminative else 0.5 * (1 + math.cos(math.pi * min(1.0, progress / 0.5)))
+    return LossWeights(characters=0.6, phones=1.0, aligned=0.15 + 0.85 * fading, consistency=0.2,
+                       rivals=1 / (1 + CTC_PART) if discriminative else 0.0)  # fmt: skip
 
 
 class Objective(nn.Module):
     """An acoustic model with a third head that exists in training only: the phone of each frame, silence included."""
 
-    def __init__(self, model: AcousticModel, views: int = 1) -> None:
-        """``views``: how many times in a row a training batch holds the same utterances, differently augmented."""
+    def __init__(self, model: AcousticModel, views: int = 1, trigrams: Tensor | None = None) -> None:
+        """Put an objective over a model.
+
+        Args:
+            model: what is trained.
+            views: how many times in a row a training batch holds the same utterances, differently augmented.
+            trigrams: (V, V, V) of phones, for a discriminative stage; None for none.
+        """
         super().__init__()
         self.model = model
         self.views = views
+        self.register_buffer("trigrams", trigrams, persistent=False)
         size = model.config.size
         self.frame_head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, model.config.phones))
 
@@ -59,6 +73,8 @@ class Objective(nn.Module):
                 frame_scores.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
             ) / (batch.aligned != IGNORED).sum().clamp(min=1),
         }
+        if self.training and self.trigrams is not None:
+            losses["rivals"] = log_denominator(log_probs.phones, batch.frames, self.trigrams).sum() / frames
         if self.training and self.views == 2:
             losses["consistency"] = sum(_disagreement(head, batch.frames) for head in log_probs) / frames
         return log_probs, losses

@@ -25,6 +25,7 @@ from asr.learning_curve import LearningCurve
 from asr.mel_augment import MelAugment
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average, parameter_groups
+from asr.phone_ngram import phone_trigrams
 from asr.specaugment import SpecAugment
 from asr.tokens import CHARACTERS
 from models.acoustic import AcousticConfig, AcousticModel
@@ -47,6 +48,7 @@ class TrainOptions:
     masks: SpecAugment = SpecAugment().scaled(0.5)
     changes: MelAugment = MelAugment()
     shares: tuple[tuple[str, float], ...] = ()  # of a source, the part of its utterances heard in an epoch; else all
+    discriminative: bool = False  # CTC-CRF on phones: a later stage, started from a model trained without it
     views: int = 2  # of each utterance in a batch, differently augmented; 2 makes their outputs agree
 
     def __post_init__(self) -> None:
@@ -107,7 +109,8 @@ class Trainer:
         self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
         self.fabric = open_device(device, precision)
         torch.manual_seed(options.seed)
-        self.objective = Objective(AcousticModel(config), options.views)
+        trigrams = _phone_trigrams(corpus) if options.discriminative else None
+        self.objective = Objective(AcousticModel(config), options.views, trigrams)
         _set_normalisation(self.objective.model, corpus)
         if start_from:
             _take_over(self.objective, start_from)
@@ -198,7 +201,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
         _, losses = self.network(mels, batch)
-        weights = asdict(loss_weights(self.step / self.steps))
+        weights = asdict(loss_weights(self.step / self.steps, self.options.discriminative))
         total = sum(weights[task] * loss for task, loss in losses.items())
         value = float(total.detach())
         if not math.isfinite(value):
@@ -288,6 +291,12 @@ class _Averages:
     def take(self) -> dict[str, float]:
         rows, self.rows = self.rows, []
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
+
+
+def _phone_trigrams(corpus: Corpus) -> torch.Tensor:
+    """Of the transcripts: each phone sequence once however often it was recorded, lest prompts drown speech."""
+    sequences = {example.text: example.phones for example in corpus.examples}
+    return torch.from_numpy(phone_trigrams(sequences.values(), corpus.config.phones))
 
 
 def _take_over(objective: Objective, folder: Path) -> None:

@@ -12,6 +12,7 @@ from asr.feature_build import build_features
 from asr.lexicon import Lexicon
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average
+from asr.phone_ngram import phone_trigrams
 from asr.tokens import CHARACTERS, PHONES
 from models.acoustic import AcousticConfig, AcousticModel
 
@@ -83,6 +84,24 @@ def test_two_views_that_agree_cost_nothing(corpus):
     assert "consistency" not in Objective(AcousticModel(CONFIG), views=2).eval()(batch.mels, batch)[1]
 
 
+def test_a_discriminative_step_sets_a_transcript_apart_from_its_rivals(corpus):
+    torch.manual_seed(0)
+    trigrams = torch.from_numpy(phone_trigrams([example.phones for example in corpus.examples], CONFIG.phones))
+    objective = Objective(AcousticModel(CONFIG), trigrams=trigrams).train()
+    batch = corpus.collate([(0, 0), (3, 0)])
+    optimiser = torch.optim.Adam(objective.parameters(), 3e-3)
+    margins = []
+    for _ in range(12):
+        _, losses = objective(batch.mels, batch)
+        margin = losses["phones"] + losses["rivals"]  # of all sequences over the transcript
+        margins.append(margin.item())
+        optimiser.zero_grad()
+        margin.backward()
+        optimiser.step()
+    assert margins[-1] < margins[0] - 0.05 and np.isfinite(margins).all()
+    assert "rivals" not in objective.eval()(batch.mels, batch)[1]
+
+
 def test_frame_targets_follow_the_speed(corpus, store):
     for variant in range(3):
         batch = corpus.collate([(2, variant)])
@@ -149,6 +168,7 @@ def test_doubtful_transcripts_are_left_out_and_named(store):
 def test_alignment_leads_and_fades():
     weights = [loss_weights(progress).aligned for progress in (0.0, 0.25, 0.5, 1.0)]
     assert weights[0] == 1.0 and weights[1] > weights[2] == weights[3] == pytest.approx(0.15)
+    assert loss_weights(0.0, discriminative=True).rivals > 0.9 and loss_weights(0.0).rivals == 0
 
 
 def test_the_learning_rate_warms_up_and_falls():

@@ -48,6 +48,9 @@ def train(
     views: Annotated[
         int, typer.Option(help="2: hear each utterance twice, changed differently, and make both agree; 1: once.")
     ] = 2,
+    discriminative: Annotated[
+        bool, typer.Option(help="Weigh each transcript against its rivals (CTC-CRF); a later stage: see --start-from.")
+    ] = False,
     dropout: Annotated[float, typer.Option()] = 0.1,
     share: Annotated[
         list[str] | None,
@@ -86,7 +89,8 @@ def train(
         torch.set_num_threads(threads)
     options = TrainOptions(
         epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
-        changes=MelAugment().scaled(changes), shares=_shares(share or []), views=views,
+        changes=MelAugment().scaled(changes), shares=_shares(share or []), discriminative=discriminative,
+        views=views,
     )  # fmt: skip
     try:
         frames = tuple(int(part) for part in look_ahead.split(","))
