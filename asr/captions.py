@@ -19,7 +19,7 @@ class Status(NamedTuple):
     heard_seconds: float
     level_db: float  # of the loudest sample of the last chunk, against full scale
     waiting_seconds: float  # recorded, not yet recognised
-    real_time_factor: float  # seconds of computing per second of audio
+    real_time_factor: float | None  # seconds of computing per second of audio; None if a server does it
     lost_seconds: float  # of audio that was never recognised, because the machine was too slow
 
 
@@ -108,8 +108,9 @@ def _status_line(status: Status):
         f"{meter} {status.level_db:5.0f} dB",
         f"{status.heard_seconds:.0f} s",
         f"waiting {status.waiting_seconds:.1f} s",
-        f"real-time factor {status.real_time_factor:.2f}",
     ]
+    if status.real_time_factor is not None:
+        parts.append(f"real-time factor {status.real_time_factor:.2f}")
     line = Text("  ".join(parts), style="dim")
     if status.lost_seconds:
         line.append(f"  {status.lost_seconds:.1f} s lost: this machine is too slow", style="bold red")

@@ -36,6 +36,10 @@ class DamagedAudioError(AudioError):
         self.result = result
 
 
+class ServerError(RillError):
+    """A server that cannot be reached, refuses, or has broken off."""
+
+
 class DataError(RillError):
     """A table, text or lexicon that cannot be used."""
 

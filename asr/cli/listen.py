@@ -6,20 +6,22 @@ import sys
 import time
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+from asr.cli.options import ApiKey, DecoderName, EngineName, LanguageModelFolder, Model, Server, check_server_options
 
 if TYPE_CHECKING:
     import numpy as np
 
     from asr.captions import Captions
+    from asr.client import RemoteStream
     from asr.microphone import Microphone
     from asr.recognizer import Recognizer
+    from streaming.results import Result
 
 FORMATS = ("txt", "jsonl")
 FULL_SCALE_16_BIT = 32_767
@@ -37,6 +39,8 @@ def listen(
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; less is livelier.")] = 100,
+    server: Server = None,
+    api_key: ApiKey = None,
 ) -> None:
     """Write down what a microphone hears, while it is spoken.
 
@@ -48,6 +52,7 @@ def listen(
     from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer, chunk_samples
 
+    check_server_options(server, api_key, model, engine, decoder, lm)
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(FORMATS)}")
     if seconds is not None and seconds <= 0:
@@ -55,15 +60,43 @@ def listen(
     if save_audio is not None and (save_audio.suffix.lower() != ".wav" or save_audio.is_dir()):
         raise UsageError(f"--save-audio writes WAV files; {save_audio} does not end in .wav")
     chosen = find_device(device)
-    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm)
-    chunk_samples(chunk_ms, recognizer.sample_rate)
-    with Microphone(chosen, recognizer.sample_rate) as microphone, _captions(format) as captions:
+    with ExitStack() as stack:
+        if server is None:
+            ear = _LocalEar(Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm))
+        else:
+            from asr.client import Client
+
+            ear = stack.enter_context(Client(server, api_key).open())
+        chunk_samples(chunk_ms, ear.sample_rate)
+        microphone = stack.enter_context(Microphone(chosen, ear.sample_rate))
+        captions = stack.enter_context(_captions(format))
         print(f"listening to {chosen.name}, {microphone.device_rate} Hz; Ctrl-C ends it", file=sys.stderr)
-        _listen(recognizer, microphone, captions, chunk_ms / 1_000, seconds, save_audio)
+        _listen(ear, microphone, captions, chunk_ms / 1_000, seconds, save_audio)
+
+
+class _LocalEar:
+    """A live stream recognised here, with the methods of one on a server."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.sample_rate = recognizer.sample_rate
+        self._recognizer = recognizer
+        self._state = recognizer.start()
+
+    @property
+    def samples(self) -> int:
+        return self._state.samples
+
+    def hear(self, samples: np.ndarray) -> tuple[Result, ...]:
+        results, self._state = self._recognizer.step(self._state, samples)
+        return results
+
+    def finish(self) -> Iterator[Result]:
+        results, self._state = self._recognizer.finish(self._state)
+        yield from results
 
 
 def _listen(
-    recognizer: Recognizer,
+    ear: _LocalEar | RemoteStream,
     microphone: Microphone,
     captions: Captions,
     chunk_seconds: float,
@@ -75,14 +108,13 @@ def _listen(
     from asr.captions import Status
     from asr.cli.main import complain
 
-    state = recognizer.start()
     computing = 0.0
     lost = 0.0
 
     def hear(samples: np.ndarray) -> None:
-        nonlocal state, computing, lost
+        nonlocal computing, lost
         begun = time.perf_counter()
-        results, state = recognizer.step(state, samples)
+        results = ear.hear(samples)
         computing += time.perf_counter() - begun
         if microphone.lost_seconds > lost:
             lost = microphone.lost_seconds
@@ -90,13 +122,14 @@ def _listen(
         captions.show(results, status(samples))
 
     def status(samples: np.ndarray) -> Status:
-        heard = state.samples / recognizer.sample_rate
+        heard = ear.samples / ear.sample_rate
         level = 20 * np.log10(max(1e-5, float(np.abs(samples).max(initial=0.0))))
-        return Status(heard, level, microphone.waiting_seconds, computing / max(heard, 1e-9), microphone.lost_seconds)
+        load = computing / max(heard, 1e-9) if isinstance(ear, _LocalEar) else None
+        return Status(heard, level, microphone.waiting_seconds, load, microphone.lost_seconds)
 
-    with _recording(save_audio, recognizer.sample_rate) as keep:
+    with _recording(save_audio, ear.sample_rate) as keep:
         try:
-            while seconds is None or state.samples < seconds * recognizer.sample_rate:
+            while seconds is None or ear.samples < seconds * ear.sample_rate:
                 samples = microphone.read(chunk_seconds)
                 keep(samples)
                 hear(samples)
@@ -104,12 +137,12 @@ def _listen(
             pass
         rest = microphone.close()
         if seconds is not None:
-            rest = rest[: max(0, round(seconds * recognizer.sample_rate) - state.samples)]
+            rest = rest[: max(0, round(seconds * ear.sample_rate) - ear.samples)]
         keep(rest)
         hear(rest)
         last = status(rest)
-        results, state = recognizer.finish(state)
-        captions.show(results, last)
+        for result in ear.finish():
+            captions.show((result,), last)
     if microphone.overflows:
         complain(f"PortAudio lost audio {microphone.overflows} times")
 

@@ -105,6 +105,9 @@ function startSession(kind, texts) {
       } else if (state === "locked") {
         showState("waiting", "The server wants a key");
         keys.ask().then((given) => (given ? session.retry() : work?.stop(true)));
+      } else if (state === "failed") {
+        notify(sentence(detail.reason));
+        work?.stop(true);
       } else if (state === "lost") {
         notify("The server has been away for so long that the oldest audio could not be kept.");
       }

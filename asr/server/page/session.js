@@ -9,8 +9,7 @@ const RETRY_MS = [500, 1_000, 2_000, 4_000, 5_000]; // the last one for ever aft
 const READY_MS = 10_000;
 const QUIET_SECONDS = 10; // kept of what was sent while nobody seems to speak
 const LONGEST_SECONDS = 1_800; // kept while the server is away
-const NO_KEY = 1_008; // close code: policy violation
-const FULL = 1_013; // try again later
+const HOPELESS = ["bad_request", "bad_audio", "too_large"]; // errors that come again however often one tries
 
 export class Session {
   #socket = null;
@@ -26,7 +25,7 @@ export class Session {
   #over = false;
   #complaint = null; // the server's last error
   #caughtUp = 0; // samples given by the time that the server will surely have heard what was sent again
-  #onOffline = () => this.#socket && this.#closed(0, ""); // closing would wait for a server that cannot answer
+  #onOffline = () => this.#socket && this.#closed(""); // closing would wait for a server that cannot answer
   #onOnline = () => this.#waiting() && this.#connect();
 
   /**
@@ -36,7 +35,8 @@ export class Session {
    * @param {boolean} options.live - a microphone: the past needs not be kept while nobody speaks
    * @param {(result: object) => void} options.onResult - times counted from the session's first sample
    * @param {(state: string, detail?: object) => void} options.onState - connecting, ready, waiting (reason,
-   *     milliseconds), locked (the key is missing or wrong), done, lost (seconds that could not be kept)
+   *     milliseconds), locked (the key is missing or wrong), failed (reason), lost (seconds that could not be kept),
+   *     done
    */
   constructor(options) {
     this.options = options;
@@ -91,7 +91,7 @@ export class Session {
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => this.#closed(code, reason);
+    socket.onclose = ({ reason }) => this.#closed(reason);
     this.#timer = setTimeout(() => socket.close(), READY_MS);
   }
 
@@ -154,21 +154,25 @@ export class Session {
     this.#kept.splice(0, first < 0 ? this.#kept.length : first);
   }
 
-  async #closed(code, reason) {
+  async #closed(reason) {
     clearTimeout(this.#timer);
     const wasReady = this.#ready;
     this.#drop();
     if (this.#over) return;
     const complaint = this.#complaint;
     this.#complaint = null;
-    if (complaint?.code === "unauthorized" || (code === NO_KEY && !complaint) || (!wasReady && (await this.#locked()))) {
+    if (HOPELESS.includes(complaint?.code)) {
+      this.options.onState("failed", { reason: complaint.message });
+      this.#end();
+      return;
+    }
+    if (complaint?.code === "unauthorized" || (!wasReady && !complaint && (await this.#locked()))) {
       this.options.onState("locked");
       return;
     }
     if (this.#over || this.#socket) return; // ended, or tried again, while the server was asked
     const milliseconds = RETRY_MS[Math.min(this.#attempt++, RETRY_MS.length - 1)];
-    const why = complaint?.message ?? (code === FULL ? reason || "the server is full" : "");
-    this.options.onState("waiting", { reason: why, milliseconds });
+    this.options.onState("waiting", { reason: complaint?.message || reason, milliseconds });
     this.#timer = setTimeout(() => this.#connect(), milliseconds);
   }
 
