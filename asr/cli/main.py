@@ -13,7 +13,9 @@ import typer
 from asr.errors import RillError
 
 # In the order of the help.
-COMMANDS = ("transcribe", "listen", "devices", "models", "lm", "align", "train", "evaluate", "export", "synthesise")
+COMMANDS = (
+    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "train", "evaluate", "export", "synthesise",
+)  # fmt: skip
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 
 # Click's ClickException: what it raises for a wrong command line. Newer typers carry their own copy of click.

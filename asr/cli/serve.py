@@ -1,0 +1,64 @@
+"""`asr serve`: the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import DecoderName, LanguageModelFolder, Model
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for everybody.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.")] = 8_000,
+    model: Model = None,
+    engine: Annotated[str, typer.Option("--engine", help="int8, onnx (exact for any chunks), or torch.")] = "int8",
+    decoder: DecoderName = None,
+    lm: LanguageModelFolder = None,
+    max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="RILL_API_KEY", help="What clients must send.", show_default=False),
+    ] = None,
+    max_upload_mb: Annotated[int, typer.Option(help="Largest file to transcribe.")] = 100,
+    idle_seconds: Annotated[float, typer.Option(help="Close a connection on which nothing comes for so long.")] = 60.0,
+    longest_seconds: Annotated[float, typer.Option(help="Longest connection, and longest audio of a file.")] = 14_400.0,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate in PEM form, for https and wss.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    log_transcripts: Annotated[bool, typer.Option("--log-transcripts", help="Log what is said.")] = False,
+) -> None:
+    """Serve live streams and files to many clients, and a page for the browser.
+
+    Speaks the OpenAI API, Vosk's protocol and its own simple WebSocket; Ctrl-C lets every stream finish.
+    """
+    from asr.errors import UsageError
+
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"asr serve needs {error.name}, which is not installed: pip install 'rill-asr[serve]'"
+        ) from error
+    from asr.package import DEFAULT_MODEL
+    from asr.recognizer import Recognizer
+    from asr.server.app import create_app
+    from asr.server.options import MIB, ServerOptions
+    from asr.server.run import Address
+    from asr.server.run import serve as run
+
+    try:
+        options = ServerOptions(
+            api_key=api_key, max_streams=max_streams, max_upload_bytes=max_upload_mb * MIB, idle_seconds=idle_seconds,
+            longest_seconds=longest_seconds, log_transcripts=log_transcripts,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    name = model or DEFAULT_MODEL
+    recognizer = Recognizer.load(name, engine=engine, decoder=decoder, lm=lm)
+    run(create_app(recognizer, options, Path(name).name), Address(host, port, ssl_certfile, ssl_keyfile))

@@ -1,0 +1,42 @@
+"""Log lines as JSON objects on stderr. What was said is not in them unless asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+logger = logging.getLogger("rill.server")
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, event, then what belongs to the event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        content: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False)
+
+
+def log(event: str, level: int = logging.INFO, exception: BaseException | None = None, **fields: Any) -> None:
+    """Write one event."""
+    logger.log(level, event, extra={"fields": fields}, exc_info=exception)
+
+
+def to_stderr() -> None:
+    """Let our events and the warnings of uvicorn go to stderr as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    for name, level in (("rill.server", logging.INFO), ("uvicorn", logging.WARNING)):
+        named = logging.getLogger(name)
+        named.handlers = [handler]
+        named.setLevel(level)
+        named.propagate = False

@@ -1,0 +1,39 @@
+"""What a server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """The counters of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        protocol = ["protocol"]
+
+        def counter(name: str, what: str, labels: list[str]) -> Counter:
+            return Counter(name, what, labels, registry=self.registry)
+
+        def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, what, buckets=buckets, registry=self.registry)
+
+        self.streams = Gauge("rill_streams", "Streams and files now being heard", protocol, registry=self.registry)
+        self.begun = counter("rill_streams_begun", "Streams and files begun", protocol)
+        self.audio_seconds = counter("rill_audio_seconds", "Audio heard, in seconds", protocol)
+        self.step_seconds = histogram("rill_step_seconds", "From the start of a step to its results", SECONDS)
+        self.queue_seconds = histogram("rill_queue_seconds", "From the arrival of audio to its step", SECONDS)
+        self.real_time_factor = histogram(
+            "rill_real_time_factor", "Seconds of a step per second of its audio", FACTORS
+        )
+        self.batch_size = histogram("rill_batch_size", "Streams that a run of the network served", BATCHES)
+        self.drops = counter("rill_drops", "Clients that vanished or took nothing any more", protocol)
+        self.errors = counter("rill_errors", "Failures told to clients", ["protocol", "code"])
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text form."""
+        return generate_latest(self.registry)

@@ -1,0 +1,74 @@
+"""WebSockets as a transport."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from asr.server.conversation import Begin, Complain, converse
+from asr.server.failures import ClientError, Gone, bearer, check_key
+from asr.server.service import Service
+
+REASON_BYTES = 120  # a close frame holds no more
+
+
+class WebSocketTransport:
+    """JSON objects out as text; text and binary messages in."""
+
+    def __init__(self, websocket: WebSocket, send_seconds: float) -> None:
+        self._websocket = websocket
+        self._send_seconds = send_seconds
+        self.client = websocket.client.host if websocket.client else "unknown"
+
+    async def receive(self) -> str | bytes:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise Gone
+        data = message.get("bytes")
+        return message["text"] if data is None else data
+
+    async def send(self, message: Any) -> None:
+        await self._deadline(self._websocket.send_text(json.dumps(message, ensure_ascii=False)))
+
+    async def close(self, code: int, reason: str) -> None:
+        short = reason.encode()[:REASON_BYTES].decode(errors="ignore")
+        await self._deadline(self._websocket.close(code, short))
+
+    async def _deadline(self, sending: Any) -> None:
+        try:
+            async with asyncio.timeout(self._send_seconds):
+                await sending
+        except (TimeoutError, WebSocketDisconnect, RuntimeError, OSError) as error:
+            raise Gone from error
+
+
+async def serve_websocket(
+    service: Service, websocket: WebSocket, name: str, begin: Begin, complain: Complain
+) -> None:
+    """Accept, check the key, converse. A refusal is told in the protocol's words, since browsers see no HTTP status."""
+    await websocket.accept()
+
+    def begin_with_key(send: Any) -> Any:
+        check_key(
+            bearer(websocket.headers.get("authorization")) or websocket.query_params.get("api_key"),
+            service.options.api_key,
+        )
+        return begin(send)
+
+    await converse(
+        service, WebSocketTransport(websocket, service.options.send_seconds), name, begin_with_key, complain
+    )
+
+
+def json_object(message: str | bytes) -> dict[str, Any]:
+    """A text message as the JSON object it must be."""
+    try:
+        content = json.loads(message)
+    except (ValueError, RecursionError) as error:
+        raise ClientError("bad_request", "a text message must be a JSON object; this is no JSON") from error
+    if not isinstance(content, dict):
+        raise ClientError("bad_request", f"a text message must be a JSON object, not {type(content).__name__}")
+    return content
