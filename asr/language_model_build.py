@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.errors import UsageError
 from asr.graph_build import arpa_words, build_graph
 from asr.language_model import DecodingWeights, write_language_model
 from asr.lexicon import Lexicon, Pronunciation
-from asr.ngram import NgramOptions, estimate, find_lmplz, write_corpus
+from asr.ngram import NgramOptions, estimate_mixture, find_lmplz, write_corpus
 from asr.tokens import PHONES, TokenTable
 
 
@@ -50,9 +51,11 @@ def build_language_model(
         weights: to decode with.
         report: told what is being done.
     Raises:
-        UsageError: no lmplz, or a folder that holds something else.
+        UsageError: no lmplz, a folder that holds something else, or not a share for each text.
         DataError: text that cannot be read or has no words, a word without a pronunciation, lmplz failed.
     """
+    if options.shares and len(options.shares) != len(texts):
+        raise UsageError(f"{len(texts)} texts need as many shares, got {len(options.shares)}")
     if output.exists() and not (output / "config.json").is_file() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} exists and is no language model folder; give another name")
     estimator = find_lmplz(lmplz)
@@ -62,24 +65,26 @@ def build_language_model(
         scratch = Path(name)
         arpa = scratch / "model.arpa"
         report("reading text")
-        corpus = write_corpus(texts, scratch / "corpus.txt")
-        known = list(dict.fromkeys([*extra, *(word for word, _ in corpus.words.most_common(options.vocabulary))]))
+        groups = [[text] for text in texts] if options.shares else [texts]
+        corpora = [write_corpus(group, scratch / f"corpus-{k}.txt") for k, group in enumerate(groups)]
+        counts = sum((corpus.words for corpus in corpora), Counter())
+        known = list(dict.fromkeys([*extra, *(word for word, _ in counts.most_common(options.vocabulary))]))
         report("estimating n-grams")
-        estimate(corpus, known, arpa, options, estimator)
+        estimate_mixture(corpora, known, arpa, options, estimator)
         report("looking up pronunciations")
         spoken = arpa_words(arpa)
         pronunciations = [(word, phones.encode(sound)) for word in spoken for sound in lexicon.pronounce(word)]
         report("composing the graph")
         graph = build_graph(arpa, pronunciations, len(phones), scratch)
         report("packing")
-        about = {"order": options.order, "prune": options.prune, "words": len(spoken)}
+        about = {key: value for key, value in asdict(options).items() if key != "memory"} | {"words": len(spoken)}
         write_language_model(output, graph, pronunciations, phones, weights or DecodingWeights(), about)
-    total = corpus.words.total()
+    total = counts.total()
     return Built(
-        sentences=corpus.sentences,
-        left_out=corpus.left_out,
+        sentences=sum(corpus.sentences for corpus in corpora),
+        left_out=sum(corpus.left_out for corpus in corpora),
         text_words=total,
-        covered=sum(corpus.words[word] for word in known) / total,
+        covered=sum(counts[word] for word in known) / total,
         words=len(spoken),
         guessed=sum(word not in lexicon for word in spoken),
         states=len(graph.counts),

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from asr.errors import DataError, UsageError
 from asr.files import text_lines
+from asr.ngram_model import BEGINS, ENDS, UNKNOWN, NgramModel, mixed
+from asr.ngram_prune import pruned
 from asr.text import normalise, unusable_characters
 
 HOW_TO_GET_LMPLZ = (
@@ -30,6 +34,8 @@ class NgramOptions:
     prune: tuple[int, ...] = (0, 2, 3)  # for each order, n-grams seen at most this often are dropped
     vocabulary: int = 50_000  # most frequent words kept
     memory: str = "2G"
+    shares: tuple[float, ...] = ()  # of each text, in a mixture of models; without any, all texts make one model
+    most: int | None = None  # n-grams kept, those that matter most
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 5:
@@ -41,6 +47,13 @@ class NgramOptions:
             )
         if self.vocabulary < 1:
             raise UsageError(f"the vocabulary must have at least one word, got {self.vocabulary}")
+        if self.shares and (min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-3):
+            raise UsageError(f"shares must be above 0 and sum to 1, got {' '.join(map(str, self.shares))}")
+        if self.most is not None and (self.order < 2 or self.most <= self.vocabulary):
+            raise UsageError(
+                f"the n-grams kept must be more than the vocabulary's {self.vocabulary} words, and the order at least "
+                f"2; got {self.most} and {self.order}"
+            )
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,33 @@ def find_lmplz(given: Path | None = None) -> Path:
     if found is None:
         raise UsageError(f"{given} is no program that can be run" if given else HOW_TO_GET_LMPLZ)
     return Path(found)
+
+
+def estimate_mixture(
+    corpora: Sequence[Corpus], words: Iterable[str], arpa: Path, options: NgramOptions, lmplz: Path
+) -> None:
+    """Estimate a model of each corpus, mix them by ``options.shares``, prune to ``options.most``, and write the result.
+
+    Raises:
+        DataError: lmplz failed; the message is its own.
+    """
+    words = list(words)
+    if len(corpora) == 1 and options.most is None:
+        return estimate(corpora[0], words, arpa, options, lmplz)
+    shares = options.shares or (1.0,)
+    symbols = [UNKNOWN, BEGINS, ENDS, *words]
+    models = []
+    frequencies = np.zeros(len(symbols))
+    for corpus, share in zip(corpora, shares, strict=True):
+        estimate(corpus, words, arpa, options, lmplz)
+        models.append(NgramModel.read(arpa, symbols))
+        total = corpus.words.total()
+        often = {**corpus.words, BEGINS: corpus.sentences, ENDS: corpus.sentences}
+        frequencies += share / total * np.array([often.get(word, 0) for word in symbols])
+    model = mixed(models, shares) if len(models) > 1 else models[0]
+    if options.most is not None:
+        model = pruned(model, options.most, frequencies)
+    model.write(arpa)
 
 
 def estimate(corpus: Corpus, words: Iterable[str], arpa: Path, options: NgramOptions, lmplz: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from asr.cli.main import main
 from asr.errors import DataError, UsageError
-from asr.ngram import NgramOptions, estimate, find_lmplz, write_corpus
+from asr.ngram import NgramOptions, estimate, estimate_mixture, find_lmplz, write_corpus
+from asr.ngram_model import NgramModel
 from asr.recognizer import Recognizer
 
 TEXT = """It was the best of times,
@@ -48,7 +49,8 @@ def test_text_without_words_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"order": 0}, {"order": 6}, {"prune": (1, 2)}, {"prune": (0, 3, 2)}, {"prune": ()}, {"vocabulary": 0}]
+    "wrong", [{"order": 0}, {"order": 6}, {"prune": (1, 2)}, {"prune": (0, 3, 2)}, {"prune": ()}, {"vocabulary": 0},
+              {"shares": (0.5, 0.4)}, {"shares": (1.5, -0.5)}, {"most": 50_000}, {"most": 60_000, "order": 1}],
 )
 def test_impossible_options_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
@@ -120,6 +122,24 @@ def test_a_language_model_is_built_and_used(
     known = {line.split()[0] for line in (folder / "lexicon.txt").read_text().splitlines()}
     said = recognizer.transcribe(speech).text.split()
     assert said and set(said) <= known
+
+
+@needs_lmplz
+def test_texts_are_mixed_by_their_shares_and_pruned_to_a_size(tmp_path: Path) -> None:
+    corpora = []
+    for name, text in (("times", TEXT), ("sea", "it was the sea\n" * 3 + "she sells shells by the sea\n")):
+        (tmp_path / name).write_text(text)
+        corpora.append(write_corpus([tmp_path / name], tmp_path / f"{name}.txt"))
+    words = list(dict.fromkeys([*corpora[0].words, *corpora[1].words]))
+    chances = {}
+    for shares in ((0.9, 0.1), (0.1, 0.9)):
+        options = NgramOptions(prune=(0,), vocabulary=20, shares=shares, most=45)
+        estimate_mixture(corpora, words, tmp_path / "model.arpa", options, find_lmplz())
+        model = NgramModel.read(tmp_path / "model.arpa")
+        assert model.size <= 45 and model.order == 3
+        grams = np.array([[model.words.index(word) for word in ("was", "the", last)] for last in ("age", "sea")])
+        chances[shares] = model.log_probs(grams)
+    assert chances[0.9, 0.1][0] > chances[0.1, 0.9][0] and chances[0.9, 0.1][1] < chances[0.1, 0.9][1]
 
 
 @needs_lmplz

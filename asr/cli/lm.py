@@ -33,6 +33,16 @@ def build(
     prune: Annotated[
         str, typer.Option(help="For each order, the count up to which n-grams are dropped; the last one goes on.")
     ] = "0,2,3",
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S,S...",
+            help="Estimate a model of each TEXT and mix them by these shares, as 0.7,0.3. [default: one of all]",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(help="How many n-grams to keep, the ones that matter most (pruning by entropy).")
+    ] = None,
     lmplz: Annotated[Path | None, typer.Option(help="KenLM's estimator. [default: lmplz on PATH]")] = None,
     memory: Annotated[str, typer.Option(help="What lmplz may use, as 2G or 50%.")] = "2G",
 ) -> None:
@@ -53,7 +63,11 @@ def build(
         counts = tuple(int(part) for part in prune.split(","))
     except ValueError:
         raise UsageError(f"prune must be whole numbers with commas between them, got {prune!r}") from None
-    options = NgramOptions(order, counts[:order], vocabulary, memory)
+    try:
+        parts = tuple(float(part) for part in shares.split(",")) if shares else ()
+    except ValueError:
+        raise UsageError(f"shares must be numbers with commas between them, got {shares!r}") from None
+    options = NgramOptions(order, counts[:order], vocabulary, memory, parts, most)
     extra = read_entries(words, bare_words=True) if words else {}
     with console.status("starting") as status:
         built = build_language_model(texts, output, extra, options, lmplz, report=status.update)

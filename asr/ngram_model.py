@@ -1,0 +1,178 @@
+"""Back-off n-gram models as sorted arrays: read, mixed, pruned by entropy, written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr.errors import DataError
+
+BEGINS, ENDS, UNKNOWN = "<s>", "</s>", "<unk>"
+NEVER = -99.0  # log10 probability that ARPA files give to what cannot follow anything
+LEAST_MASS = 1e-6  # that a history keeps for what it does not list: rounding may leave less than nothing
+
+
+@dataclass(frozen=True)
+class Table:
+    """The n-grams of one order, sorted by their words' ids."""
+
+    ids: np.ndarray  # (K, n) int32
+    log_probs: np.ndarray  # (K,) natural
+    backoffs: np.ndarray  # (K,) natural; zeros in the highest order
+
+
+class NgramModel:
+    """Probabilities of words after others (Katz 1987); orders are counted from 1."""
+
+    def __init__(self, words: Sequence[str], tables: Sequence[Table]) -> None:
+        """``words``: by id; ``tables``: one an order."""
+        self.words = tuple(words)
+        self.tables = tuple(tables)
+        self._keys = [self._key(table.ids) for table in self.tables]
+
+    @property
+    def order(self) -> int:
+        return len(self.tables)
+
+    @property
+    def size(self) -> int:
+        """N-grams of all orders."""
+        return sum(len(table.ids) for table in self.tables)
+
+    @classmethod
+    def read(cls, arpa: Path, words: Sequence[str] | None = None) -> NgramModel:
+        """Read an ARPA file.
+
+        Args:
+            arpa: the file.
+            words: number its words as these are numbered; by default they are numbered as they come.
+        Raises:
+            DataError: the file is no ARPA file, or has words that ``words`` lacks.
+        """
+        ids = {word: k for k, word in enumerate(words)} if words is not None else {}
+        tables: list[Table] = []
+        try:
+            with arpa.open(encoding="utf-8") as file:
+                for line in file:
+                    if line.endswith("-grams:\n"):
+                        tables.append(_section(file, ids, len(tables) + 1, may_add=words is None and not tables))
+        except KeyError as error:
+            raise DataError(f"{arpa}: word {error} is not among those it should have") from error
+        except (UnicodeDecodeError, ValueError, IndexError) as error:
+            raise DataError(f"{arpa} is no n-gram model in ARPA form ({error})") from error
+        if not tables:
+            raise DataError(f"{arpa} is no n-gram model in ARPA form (it has no n-grams)")
+        return cls(list(ids), tables)
+
+    def write(self, arpa: Path) -> None:
+        """Write an ARPA file."""
+        words = np.array(self.words, dtype=object)
+        with arpa.open("w", encoding="utf-8") as file:
+            file.write("\\data\\\n")
+            file.writelines(f"ngram {n}={len(table.ids)}\n" for n, table in enumerate(self.tables, start=1))
+            for n, table in enumerate(self.tables, start=1):
+                file.write(f"\n\\{n}-grams:\n")
+                columns = (table.log_probs / np.log(10), words[table.ids], table.backoffs / np.log(10))
+                for log_prob, gram, backoff in zip(*(column.tolist() for column in columns), strict=True):
+                    end = f"\t{backoff:.5f}" if n < self.order else ""
+                    file.write(f"{log_prob:.5f}\t{' '.join(gram)}{end}\n")
+            file.write("\n\\end\\\n")
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Rows of n-grams (K, n) in the table of order n, -1 for those that it lacks."""
+        keys, wanted = self._keys[ids.shape[1] - 1], self._key(ids)
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[places] == wanted, places, -1)
+
+    def log_probs(self, ids: np.ndarray) -> np.ndarray:
+        """Log-probability of the last word of each n-gram (K, n), 1 <= n <= order, after the others."""
+        rows = self.find(ids)
+        table = self.tables[ids.shape[1] - 1]
+        found = table.log_probs[rows]
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            found[missing] = self.backoffs(ids[missing, :-1]) + self.log_probs(ids[missing, 1:])
+        return found
+
+    def backoffs(self, histories: np.ndarray) -> np.ndarray:
+        """Log of the factor (K,) that histories (K, n) put before the probabilities of shorter ones."""
+        rows = self.find(histories)
+        return np.where(rows < 0, 0, self.tables[histories.shape[1] - 1].backoffs[rows])
+
+    def with_tables(self, tables: Sequence[Table]) -> NgramModel:
+        """The same words with other n-grams; back-off factors are worked out anew, so that all sums to 1 again."""
+        model = NgramModel(self.words, tables[:1])
+        for table in tables[1:]:
+            histories = model.tables[-1]
+            given, lower = history_masses(model, table)
+            factors = np.log(np.maximum(1 - given, LEAST_MASS)) - np.log(np.maximum(1 - lower, LEAST_MASS))
+            factors = np.where(given > 0, factors, 0).astype(np.float32)
+            below = Table(histories.ids, histories.log_probs, factors)
+            model = NgramModel(self.words, (*model.tables[:-1], below, table))
+        return model
+
+    def _key(self, ids: np.ndarray) -> np.ndarray:
+        key = ids[:, 0].astype(np.int64)
+        for column in range(1, ids.shape[1]):
+            key = key * len(self.words) + ids[:, column]
+        return key
+
+
+def history_masses(model: NgramModel, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """What the n-grams of an order, one above the model's highest, take of each history of that highest order.
+
+    Returns:
+        (K,) their probability after the history, and (K,) the same words' after the history less its first word.
+    """
+    rows = model.find(table.ids[:, :-1])
+    size = len(model.tables[-1].ids)
+    given = np.bincount(rows, np.exp(table.log_probs), size)
+    lower = np.bincount(rows, np.exp(model.log_probs(table.ids[:, 1:])), size)
+    return given, lower
+
+
+def mixed(models: Sequence[NgramModel], shares: Sequence[float]) -> NgramModel:
+    """The linear interpolation of models of the same words, with the n-grams of all.
+
+    Raises:
+        ValueError: models that number words differently or differ in order.
+    """
+    first = models[0]
+    if any(model.words != first.words or model.order != first.order for model in models):
+        raise ValueError("models can be mixed only if they have the same words and order")
+    tables = []
+    for n in range(1, first.order + 1):
+        keys = np.unique(np.concatenate([model._keys[n - 1] for model in models]))
+        ids = np.empty((len(keys), n), np.int32)
+        for column in reversed(range(n)):
+            keys, ids[:, column] = np.divmod(keys, len(first.words))
+        chances = [np.exp(model.log_probs(ids).astype(float)) for model in models]
+        chance = np.maximum(np.average(chances, axis=0, weights=shares), 10**NEVER)
+        tables.append(Table(ids, np.log(chance).astype(np.float32), np.zeros(len(ids), np.float32)))
+    return first.with_tables(tables)
+
+
+def _section(file, ids: dict[str, int], n: int, may_add: bool) -> Table:
+    """The n-grams up to the next empty line."""
+    grams, log_probs, backoffs = [], [], []
+    for line in file:
+        if line == "\n":
+            break
+        parts = line.rstrip("\n").split("\t")
+        names = parts[1].split(" ")
+        if len(names) != n:
+            raise ValueError(f"{line!r} is no {n}-gram")
+        if may_add:
+            ids.setdefault(names[0], len(ids))
+        grams.append([ids[name] for name in names])
+        log_probs.append(float(parts[0]))
+        backoffs.append(float(parts[2]) if len(parts) > 2 else 0.0)
+    table = np.array(grams, np.int32).reshape(-1, n)
+    order = np.lexsort(table.T[::-1])
+    scale = np.float32(np.log(10))
+    return Table(
+        table[order], np.array(log_probs, np.float32)[order] * scale, np.array(backoffs, np.float32)[order] * scale
+    )
