@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,6 +92,10 @@ class GreedyDecoder:
     def certain(self, state: GreedyState) -> int:
         """Words that have ended."""
         return len(state.words)
+
+    def ending_cost(self, state: GreedyState) -> float:
+        """Infinite: letters do not tell whether a sentence ends."""
+        return math.inf
 
     def finish(self, state: GreedyState) -> tuple[tuple[WordSpan, ...], GreedyState]:
         """Close the utterance: its words, and the state of the next one."""

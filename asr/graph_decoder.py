@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +91,13 @@ class GraphDecoder:
         """None: kaldi-decoder shows the best path only, not what all live ones agree on."""
         return None
 
+    def ending_cost(self, state: GraphState) -> float:
+        """Nats that it costs the likeliest path to be a whole sentence, as the language model sees it."""
+        if state.search is None:
+            return math.inf
+        cost = state.search.ending_cost(state.searched)
+        return self._searched_anew(state).ending_cost(state.searched) if cost is None else cost
+
     def finish(self, state: GraphState) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one."""
         return self._words(state, ended=True), GraphState(state.frames, state.blank, (), (), None)
@@ -167,6 +175,22 @@ class _Search:
             return np.zeros(frames, dtype=int), []
         _, labels, words, _ = kaldifst.get_linear_symbol_sequence(lattice)
         return np.array(labels, dtype=int) - 1, words
+
+
+    def ending_cost(self, frames: int) -> float | None:
+        """How much dearer the best path after ``frames`` is that ends a sentence; None if the search is elsewhere."""
+        with self._lock:
+            if self._decoder.num_frames_decoded() != frames:
+                return None
+            if not self._decoder.reached_final():
+                return math.inf
+            (_, ended), (_, going_on) = (self._decoder.get_best_path(final) for final in (True, False))
+        return _cost(ended) - _cost(going_on)
+
+
+def _cost(path: kaldifst.Lattice) -> float:
+    *_, weight = kaldifst.get_linear_symbol_sequence(path)
+    return weight.value1 + weight.value2
 
 
 def _confidence(tokens: np.ndarray, peaks: np.ndarray, start: int, end: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,28 +14,55 @@ from streaming.engine import Rates
 class EndpointRule:
     """When to make a result final; all lengths in seconds of audio.
 
-    An utterance starts with its first token. It ends after ``silence_seconds`` without a token; once it is
-    ``long_seconds`` long, at the next border between words or pause of ``pause_seconds``; and at ``longest_seconds``
-    wherever that falls. So results arrive, and memory stays bounded, however long someone speaks.
+    An utterance starts with its first token. It ends after ``silence_seconds`` without a token, or already after
+    ``complete_seconds`` if the decoder finds that a sentence may well end there: at a cost of at most ``complete_cost``
+    nats (Povey et al. 2011, Kaldi's endpointing). Once it is ``long_seconds`` long, it ends at the next border between
+    words or pause of ``pause_seconds``; and at ``longest_seconds`` wherever that falls. So results arrive, and memory
+    stays bounded, however long someone speaks. While nobody does, decoding begins anew every ``lead_seconds``.
+
+    With ``reset`` the network, too, forgets all it has heard when an utterance ends.
     """
 
     silence_seconds: float = 1.0
+    complete_seconds: float = 0.6
+    complete_cost: float = 2.0
+    lead_seconds: float = 10.0
     long_seconds: float = 20.0
     pause_seconds: float = 0.2
     longest_seconds: float = 30.0
+    reset: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.pause_seconds <= self.silence_seconds:
             raise ValueError(
-                f"need 0 < pause_seconds ({self.pause_seconds}) <= silence_seconds ({self.silence_seconds})"
+                f"need 0 < pause_seconds ({self.pause_seconds:g}) <= silence_seconds ({self.silence_seconds:g})"
             )
         if not 0 < self.long_seconds <= self.longest_seconds:
-            raise ValueError(f"need 0 < long_seconds ({self.long_seconds}) <= longest_seconds ({self.longest_seconds})")
+            raise ValueError(
+                f"need 0 < long_seconds ({self.long_seconds:g}) <= longest_seconds ({self.longest_seconds:g})"
+            )
+        if not (self.complete_seconds > 0 and self.lead_seconds > 0):
+            raise ValueError(
+                f"need positive complete_seconds ({self.complete_seconds:g}) and lead_seconds ({self.lead_seconds:g})"
+            )
+
+
+NO_ENDPOINTS = EndpointRule(
+    silence_seconds=math.inf, complete_seconds=math.inf, lead_seconds=math.inf, long_seconds=math.inf,
+    longest_seconds=math.inf,
+)  # fmt: skip
 
 
 class EndpointState(NamedTuple):
     frames: int = 0  # since the utterance's first token; 0 while nothing has been said
-    silent_frames: int = 0  # since the last token
+    silent_frames: int = 0  # since the last token, or since the last utterance
+
+
+class Endpoint(NamedTuple):
+    """A place where an utterance ends, or may end."""
+
+    rows: int  # of the frames looked at, how many belong to the utterance
+    if_complete: bool  # it ends only if a sentence may well end there
 
 
 class Endpointer:
@@ -51,29 +79,35 @@ class Endpointer:
         """
         self._silent = frozenset(silent)
         self._borders = frozenset(borders)
-        self._silence, self._long, self._pause, self._longest = (
-            max(1, rates.frames(seconds))
-            for seconds in (rule.silence_seconds, rule.long_seconds, rule.pause_seconds, rule.longest_seconds)
-        )
+        self._silence, self._complete, self._lead, self._long, self._pause, self._longest = (
+            max(1, rates.frames(seconds)) if seconds < math.inf else math.inf
+            for seconds in (
+                rule.silence_seconds, rule.complete_seconds, rule.lead_seconds, rule.long_seconds, rule.pause_seconds,
+                rule.longest_seconds,
+            )
+        )  # fmt: skip
 
     def start(self) -> EndpointState:
         return EndpointState()
 
-    def advance(self, state: EndpointState, tokens: Iterable[int]) -> tuple[int | None, EndpointState]:
+    def advance(self, state: EndpointState, tokens: Iterable[int]) -> tuple[Endpoint | None, EndpointState]:
         """Look for the first endpoint among the most probable tokens of the next frames.
 
         Returns:
-            How many of the frames belong to the utterance that ended, with the state of the next utterance; or None
-            when all of them belong to the utterance still open, with its state.
+            The endpoint, with the state behind it if it is none after all; or None when all frames belong to the
+            utterance still open. After an endpoint go on from `start`.
         """
         frames, silent_frames = state
         for row, token in enumerate(tokens):
             silent = token in self._silent
             silent_frames = silent_frames + 1 if silent else 0
             if frames == 0 and silent:
+                if silent_frames >= self._lead:
+                    return Endpoint(row + 1, False), EndpointState(frames, silent_frames)
                 continue
             frames += 1
             pause = token in self._borders or silent_frames >= self._pause
-            if silent_frames >= self._silence or frames >= self._longest or (frames >= self._long and pause):
-                return row + 1, EndpointState()
+            over = silent_frames >= self._silence or frames >= self._longest or (frames >= self._long and pause)
+            if over or silent_frames == self._complete:
+                return Endpoint(row + 1, not over), EndpointState(frames, silent_frames)
         return None, EndpointState(frames, silent_frames)

@@ -33,6 +33,9 @@ class Decoder(Protocol):
     def certain(self, state: Any) -> int | None:
         """How many leading words of `best` no further audio can change; None if the decoder cannot tell."""
 
+    def ending_cost(self, state: Any) -> float:
+        """Nats that it costs the likeliest words to be a whole sentence; infinite if the decoder cannot tell."""
+
     def finish(self, state: Any) -> tuple[tuple[WordSpan, ...], Any]:
         """Close the utterance: its words, and the state of the next one, which goes on counting the frames."""
 
@@ -42,6 +45,7 @@ class RunnerState(NamedTuple):
     decoder: Any
     endpoint: EndpointState
     stability: StabilityState
+    unheard: np.ndarray  # (N,) the last samples, from the first one of the next frame on; empty if never needed
     samples: int  # heard since the start
     frames: int  # decoded since the start
     shown: str  # the partial text last reported
@@ -62,9 +66,8 @@ class Runner:
         self._engine = engine
         self._decoder = decoder
         self._rates = engine.rates
-        self._endpointer = Endpointer(
-            rule or EndpointRule(), engine.rates, decoder.silent_tokens, decoder.border_tokens
-        )
+        self._rule = rule or EndpointRule()
+        self._endpointer = Endpointer(self._rule, engine.rates, decoder.silent_tokens, decoder.border_tokens)
         self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
 
     @property
@@ -75,8 +78,9 @@ class Runner:
     def start(self) -> RunnerState:
         """The state of a stream before any audio."""
         return RunnerState(
-            self._engine.start(), self._decoder.start(), self._endpointer.start(), self._stabilizer.start(), 0, 0, "", 0
-        )
+            self._engine.start(), self._decoder.start(), self._endpointer.start(), self._stabilizer.start(),
+            np.zeros(0, np.float32), 0, 0, "", 0,
+        )  # fmt: skip
 
     def step(self, state: RunnerState, samples: np.ndarray) -> tuple[tuple[Result, ...], RunnerState]:
         """Hear samples (N,) float32 in [-1, 1] at ``sample_rate``, N >= 0.
@@ -87,8 +91,11 @@ class Runner:
         """
         log_probs, engine = self._engine.step(state.engine, samples)
         state = state._replace(engine=engine, samples=state.samples + len(samples))
+        if self._rule.reset:
+            state = state._replace(unheard=np.concatenate([state.unheard, samples]))
+        decoded = state.frames
         results, state = self._decode(state, log_probs)
-        if len(log_probs):
+        if state.frames > decoded:
             guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
             partial = self._result(guess, state, final=False)
             # A decoder that doubts everything for a moment says nothing: no reason to wipe the screen before the end.
@@ -100,7 +107,7 @@ class Runner:
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
         """End the stream: its last final results, and the state of a new stream."""
         log_probs, _ = self._engine.finish(state.engine)
-        results, state = self._decode(state, log_probs)
+        results, state = self._decode(state, log_probs, ended=True)
         self._close(state, results)
         return tuple(results), self.start()
 
@@ -109,22 +116,37 @@ class Runner:
         log_probs, _ = self._engine.finish(state.engine)
         return self._decoder.advance(state.decoder, log_probs)
 
-    def _decode(self, state: RunnerState, log_probs: np.ndarray) -> tuple[list[Result], RunnerState]:
+    def _decode(
+        self, state: RunnerState, log_probs: np.ndarray, ended: bool = False
+    ) -> tuple[list[Result], RunnerState]:
         results: list[Result] = []
         tokens = log_probs.argmax(axis=1).tolist()
         row = 0
         while row < len(tokens):
             look = row + self._stabilizer.rows_to_look(state.frames)
-            ended, endpoint = self._endpointer.advance(state.endpoint, tokens[row:look])
-            stop = min(look, len(tokens)) if ended is None else row + ended
+            endpoint, after = self._endpointer.advance(state.endpoint, tokens[row:look])
+            stop = min(look, len(tokens)) if endpoint is None else row + endpoint.rows
             decoder = self._decoder.advance(state.decoder, log_probs[row:stop])
-            state = state._replace(decoder=decoder, endpoint=endpoint, frames=state.frames + stop - row)
-            if ended is not None:
+            state = self._counted(state._replace(decoder=decoder, endpoint=after), stop - row)
+            row = stop
+            if endpoint and (not endpoint.if_complete or self._complete(state)):
                 state = self._close(state, results)
+                if self._rule.reset:
+                    log_probs, engine = self._engine.step(self._engine.start(), state.unheard)
+                    if ended:
+                        log_probs = np.concatenate([log_probs, self._engine.finish(engine)[0]])
+                    state = state._replace(engine=engine)
+                    tokens, row = log_probs.argmax(axis=1).tolist(), 0
             elif stop == look:
                 state = self._look(state)
-            row = stop
         return results, state
+
+    def _counted(self, state: RunnerState, rows: int) -> RunnerState:
+        unheard = state.unheard[rows * self._rates.frame_samples :]
+        return state._replace(frames=state.frames + rows, unheard=unheard.copy() if len(unheard) else unheard)
+
+    def _complete(self, state: RunnerState) -> bool:
+        return self._decoder.ending_cost(state.decoder) <= self._rule.complete_cost
 
     def _look(self, state: RunnerState) -> RunnerState:
         guess = self._decoder.best(state.decoder)
@@ -136,7 +158,9 @@ class Runner:
         words = self._stabilizer.kept(state.stability, words)
         if words or state.shown:  # an empty final takes back a partial that came to nothing
             results.append(self._result(words, state, final=True))
-        return state._replace(decoder=decoder, stability=self._stabilizer.start(), shown="", promised=0)
+        return state._replace(
+            decoder=decoder, endpoint=self._endpointer.start(), stability=self._stabilizer.start(), shown="", promised=0
+        )
 
     def _result(self, words: tuple[WordSpan, ...], state: RunnerState, final: bool) -> Result:
         heard = state.samples / self._rates.sample_rate

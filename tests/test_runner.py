@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.audio import AudioFile
 from asr.ctc import GreedyDecoder
+from asr.recognizer import Recognizer
 from streaming.endpoint import Endpointer, EndpointRule, EndpointState
 from streaming.engine import Rates
-from streaming.results import Result, joined
+from streaming.results import Result, WordSpan, joined
 from streaming.runner import Runner
 
 SYMBOLS = ("<blank>", "|", *"abcdefghij")
@@ -185,6 +189,8 @@ def test_a_kept_state_can_be_finished_without_disturbing_the_stream():
         ({"silence_seconds": 0.1}, "pause_seconds"),
         ({"pause_seconds": 0.0}, "pause_seconds"),
         ({"long_seconds": 40.0}, "longest_seconds"),
+        ({"complete_seconds": 0.0}, "complete_seconds"),
+        ({"lead_seconds": -1.0}, "lead_seconds"),
     ],
 )
 def test_impossible_rules_are_refused(lengths, message):
@@ -192,20 +198,126 @@ def test_impossible_rules_are_refused(lengths, message):
         EndpointRule(**lengths)
 
 
-@given(tokens=st.lists(st.integers(0, 3), max_size=400), cut=st.integers(0, 400))
-def test_the_endpointer_counts_frames_not_blocks(tokens, cut):
-    endpointer = Endpointer(RULE, RATES, silent=(0, 1), borders=(1,))
+tokens = st.lists(st.one_of(st.integers(0, 3).map(lambda token: [token]), st.just([0] * 12), st.just([2, 3] * 60)),
+                  max_size=40).map(lambda runs: sum(runs, []))  # fmt: skip
 
-    def ends(blocks: list[list[int]]) -> list[int]:
+
+@given(tokens=tokens, cut=st.integers(0, 400))
+def test_the_endpointer_counts_frames_not_blocks(tokens, cut):
+    endpointer = Endpointer(replace(RULE, complete_seconds=0.15), RATES, silent=(0, 1), borders=(1,))
+
+    def ends(blocks: list[list[int]]) -> list[tuple[int, bool]]:
         state, heard, found = EndpointState(), 0, []
         for block in blocks:
             while block:
-                row, state = endpointer.advance(state, block)
-                step = len(block) if row is None else row
+                endpoint, state = endpointer.advance(state, block)
+                step = len(block) if endpoint is None else endpoint.rows
                 heard += step
-                if row is not None:
-                    found.append(heard)
+                if endpoint is not None:
+                    found.append((heard, endpoint.if_complete))
+                    state = state if endpoint.if_complete else endpointer.start()
                 block = block[step:]
         return found
 
     assert ends([tokens[:cut], tokens[cut:]]) == ends([tokens])
+
+
+class Judge(GreedyDecoder):
+    """Takes "ab" for a whole sentence, and nothing else."""
+
+    def ending_cost(self, state: Any) -> float:
+        return 1.0 if " ".join(word.text for word in self.best(state)) == "ab" else 3.0
+
+
+@pytest.mark.parametrize(
+    ("path", "texts"), [("ab------c", ["ab", "c"]), ("ac------|c", ["ac c"]), ("ab---|c", ["ab c"])]
+)
+def test_a_whole_sentence_ends_after_a_shorter_silence(path, texts):
+    judging = Runner(SpellingEngine(), Judge(SYMBOLS), replace(RULE, complete_seconds=0.15, complete_cost=2.0))
+    state = judging.start()
+    finals = []
+    for sample in spelled(path):
+        results, state = judging.step(state, np.array([sample]))
+        finals += [result.text for result in results if result.final]
+    finals += [result.text for result in judging.finish(state)[0]]
+    assert finals == texts
+
+
+class Forgetful(SpellingEngine):
+    """Spells every token one higher for each 9 frames that it has heard: its state matters."""
+
+    def start(self) -> tuple[int, np.ndarray]:
+        return 0, np.zeros(0, np.float32)
+
+    def step(self, state: tuple[int, np.ndarray], samples: np.ndarray) -> tuple[np.ndarray, Any]:
+        frames, held = state
+        rows, held = super().step(held, samples)
+        log_probs = np.full_like(rows, -10.0)
+        for row, token in enumerate(rows.argmax(axis=1)):
+            token = token + (frames + row) // 9 if token > 1 else token
+            log_probs[row, min(token, len(SYMBOLS) - 1)] = -0.001
+        return log_probs, (frames + len(rows), held)
+
+    def finish(self, state: tuple[int, np.ndarray]) -> tuple[np.ndarray, Any]:
+        return self.step(state, np.zeros(-len(state[1]) % FRAME_SAMPLES, np.float32))[0], self.start()
+
+
+def test_the_network_forgets_at_an_endpoint_if_told_to():
+    path = "a-------a---------" + "-a"
+
+    def texts(reset: bool) -> list[str]:
+        forgetful = Runner(Forgetful(), GreedyDecoder(SYMBOLS), replace(RULE, reset=reset))
+        results, state = forgetful.step(forgetful.start(), spelled(path))
+        return [result.text for result in (*results, *forgetful.finish(state)[0]) if result.final]
+
+    assert texts(reset=True) == ["aa", "a"]
+    assert texts(reset=False) == ["aa", "c"]
+
+
+@given(path=paths, cuts=st.lists(st.integers(0, 3_000), max_size=20))
+def test_any_chunking_gives_the_same_finals_when_the_network_forgets(path, cuts):
+    def finals(cuts: list[int]) -> list[Result]:
+        forgetful = Runner(Forgetful(), GreedyDecoder(SYMBOLS), replace(RULE, reset=True))
+        state, results = forgetful.start(), []
+        for chunk in np.split(spelled(path), sorted(cuts)):
+            new, state = forgetful.step(state, chunk)
+            results += new
+        assert len(state.unheard) <= 2 * FRAME_SAMPLES
+        results += forgetful.finish(state)[0]
+        return [result for result in results if result.final]
+
+    assert finals(cuts) == finals([])
+
+
+def test_a_token_said_again_after_an_endpoint_is_not_lost():
+    assert [result.text for result in finals_of("ab" + "-" * 10 + "ba")] == ["ab", "ba"]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_word_said_again_after_an_endpoint_is_not_lost(shipped_recognizer, reset):
+    rule = EndpointRule(silence_seconds=0.6, reset=reset)
+    with AudioFile(SAMPLES / "greeting.wav", shipped_recognizer.sample_rate) as audio:
+        once = np.concatenate(list(audio))
+    words = Recognizer.load(endpoint=rule).transcribe(once).text.split()
+    twice = Recognizer.load(endpoint=rule).transcribe(np.concatenate([once, np.zeros(24_000, np.float32), once]))
+    assert len(words) > 3 and [word.text for word in twice.words] == words + words
+
+
+def test_what_is_held_does_not_grow_while_nobody_speaks():
+    class Hoarder(GreedyDecoder):
+        def advance(self, state, log_probs):
+            state = super().advance(state, log_probs)
+            return state._replace(words=(*state.words, *([self._word_of(state)] * len(log_probs))))
+
+        @staticmethod
+        def _word_of(state):
+            return WordSpan("x", state.frames, state.frames + 1, 0.1)
+
+        def finish(self, state):
+            return (), super().finish(state)[1]
+
+    hoarding = Runner(SpellingEngine(), Hoarder(SYMBOLS), replace(RULE, lead_seconds=3.0))
+    state = hoarding.start()
+    for _ in range(10):
+        _, state = hoarding.step(state, spelled("-" * 99))
+        assert len(state.decoder.words) <= 100

@@ -84,6 +84,9 @@ class FickleDecoder:
     def certain(self, state: Any) -> None:
         return None
 
+    def ending_cost(self, state: Any) -> float:
+        return float("inf")
+
     def finish(self, state: tuple[int, int]) -> tuple[tuple[WordSpan, ...], Any]:
         return self.best(state), (state[0], state[0])
 
