@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,16 @@ def test_files_that_fail_are_named_and_the_others_kept(model_folder, texts, tmp_
     text.write_text("no audio at all")
     data = Path(GREETING).read_bytes()
     cut.write_bytes(data[: len(data) // 2])
-    run = asr("transcribe", "--model", model_folder, missing, GREETING, tmp_path, text, cut, REQUEST)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run = asr("transcribe", "--model", model_folder, missing, GREETING, empty, text, cut, REQUEST)
     assert run.returncode == 1
     lines = run.stdout.splitlines()
     assert lines[0] == f"{GREETING}: {texts[GREETING]}"
     assert lines[1].startswith(f"{cut}: ")
     assert lines[2] == f"{REQUEST}: {texts[REQUEST]}"
-    reasons = ("no such file", "is a folder", "is no audio file", "truncated")
-    for path, reason, line in zip((missing, tmp_path, text, cut), reasons, run.stderr.splitlines(), strict=True):
+    reasons = ("has no audio or video files", "no such file", "is no audio file", "truncated")
+    for path, reason, line in zip((empty, missing, text, cut), reasons, run.stderr.splitlines(), strict=True):
         assert line.startswith(f"asr: {path}: ") and reason in line
 
 
@@ -106,7 +109,16 @@ def test_wrong_command_lines_are_told_in_one_line(model_folder, tmp_path):
         ("transcribe", *model, "--chunk-ms", "0", GREETING),
         ("transcribe", *model, "--chunk-ms", "many", GREETING),
         ("transcribe", *model, "--raw-rate", "16000", GREETING),
-        ("transcribe", *model, "--output", tmp_path, GREETING),
+        ("transcribe", *model, "--format", "", GREETING),
+        ("transcribe", *model, "--format", "txt,doc", GREETING),
+        ("transcribe", *model, "--format", "txt,srt", GREETING),
+        ("transcribe", *model, "--format", "srt", GREETING, REQUEST),
+        ("transcribe", *model, "--format", "txt,srt", "--output", copy, GREETING),
+        ("transcribe", *model, "--output", tmp_path, GREETING, copy.with_name("greeting.wav")),
+        ("transcribe", *model, "--jobs", "0", GREETING),
+        ("transcribe", *model, "--jobs", "many", GREETING),
+        ("transcribe", *model, "--jobs", "2", GREETING, "-"),
+        ("transcribe", *model, "--resume", GREETING),
         ("transcribe", *model, "--output", tmp_path / "no" / "such" / "folder.txt", GREETING),
         ("transcribe", *model, "--output", copy, copy),
     ):
@@ -114,6 +126,68 @@ def test_wrong_command_lines_are_told_in_one_line(model_folder, tmp_path):
         assert (run.returncode, run.stdout) == (2, ""), arguments
         assert one_line(run.stderr) and run.stderr.startswith("asr: "), run.stderr
     assert copy.read_bytes() == Path(GREETING).read_bytes()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A folder of recordings, and of things that are none."""
+    folder = tmp_path / "archive"
+    for place in ("one.wav", "deep/er/two.wav", "same.wav", "same.WAV"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(Path(GREETING).read_bytes())
+    (folder / "deep" / "broken.mp3").write_text("no audio at all")
+    (folder / "deep" / "notes.doc").write_text("of no interest")
+    (folder / ".hidden.wav").write_text("of no interest")
+    return folder
+
+
+def test_a_folder_gives_a_line_for_every_recording_in_it_and_below(model_folder, texts, archive):
+    once, together = (asr("transcribe", "--model", model_folder, "--jobs", jobs, archive) for jobs in (1, 3))
+    assert (once.returncode, once.stdout) == (1, together.stdout)
+    names = ["one.wav", "same.WAV", "same.wav", "deep/er/two.wav"]
+    assert once.stdout.splitlines() == [f"{archive / name}: {texts[GREETING]}" for name in names]
+    for run in (once, together):
+        assert one_line(run.stderr) and "broken.mp3: is no audio file" in run.stderr
+
+
+def test_several_formats_of_a_folder_go_into_a_folder_and_are_gone_on_with(model_folder, texts, archive, tmp_path):
+    output = tmp_path / "texts"
+    command = ("transcribe", "--model", model_folder, "--format", "txt,jsonl", "--format", "srt", "--jobs", 2,
+               archive, "--output", output)  # fmt: skip
+    run = asr(*command)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "broken.mp3: is no audio file" in run.stderr and "5 files" in run.stderr.splitlines()[-1]
+    bases = ("one", "same.wav", "same.WAV", "deep/er/two")
+    expected = {output / f"{base}.{format}" for base in bases for format in ("txt", "jsonl", "srt")}
+    assert {path for path in output.rglob("*") if path.is_file()} == expected
+    assert (output / "deep/er/two.txt").read_text() == texts[GREETING] + "\n"
+    assert json.loads((output / "one.jsonl").read_text())["text"] == texts[GREETING]
+    (output / "one.srt").unlink()
+    (output / "same.wav.txt").write_text("kept")
+    run = asr(*command, "--resume")
+    assert run.returncode == 1 and "3 left out" in run.stderr.splitlines()[-1]
+    assert (output / "one.srt").is_file() and (output / "same.wav.txt").read_text() == "kept"
+
+
+def test_ctrl_c_leaves_whole_texts_and_says_how_to_go_on(model_folder, tmp_path, speech):
+    folder, output = tmp_path / "long", tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(wav_bytes(speech))
+    for name in ("b.wav", "c.wav"):
+        (folder / name).write_bytes(wav_bytes(np.tile(speech, 200)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, folder, "-o", output, "--jobs", "2",
+         "--format", "txt,srt"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for _ in range(600):
+        if (output / "a.srt").is_file():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert one_line(error) and "--resume goes on" in error
+    assert sorted(path.name for path in output.iterdir()) == ["a.srt", "a.txt"]
 
 
 def test_what_comes_on_stdin_and_is_no_audio_is_told(model_folder):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -17,31 +19,50 @@ if TYPE_CHECKING:
     import numpy as np
 
     from asr.audio import AudioFile, RawAudio
+    from asr.cli.progress import Progress
+    from asr.errors import AudioError
+    from asr.outputs import Recording
     from asr.recognizer import Recognizer
     from streaming.results import Result
 
 STDIN = "-"
-LONG_SECONDS = 30.0  # from here on, or when the length is unknown, a progress bar is worth having
+
+
+class Outcome(NamedTuple):
+    """What became of a recording."""
+
+    recording: Recording
+    result: Result | None
+    problem: str | AudioError | None  # what is wrong with it; there may be a result all the same
+    interrupted: bool = False  # by Ctrl-C: the result is of what was heard until then
 
 
 def transcribe(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Audio or video files; - for stdin.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Audio or video files; folders, for all such files in them and below; - for stdin.",
+            show_default=False,
+        ),
     ],
     format: Annotated[
-        str,
-        typer.Option(help="txt; jsonl: duration and word times too, an object a line; or srt, vtt, tsv, ctm, json."),
-    ] = "txt",
+        list[str],
+        typer.Option(
+            help="txt; jsonl: duration and word times too, an object a line; or srt, vtt, tsv, ctm, json. "
+            "Several, as in srt,txt, go into a folder."
+        ),
+    ] = ["txt"],  # noqa: B006 (typer wants a list)
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Write here instead of stdout; with several files and srt to json, a folder."
-        ),
+        typer.Option("--output", "-o", help="Write here instead of stdout; a folder for several files or formats."),
     ] = None,
     model: Model = None,
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    jobs: Annotated[int, typer.Option(help="Files transcribed at the same time.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out files whose texts are in the folder.")] = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; the text is the same.")] = 2_000,
     raw_rate: Annotated[
         int | None, typer.Option(help="- is raw signed 16-bit little-endian mono samples at this rate in Hz.")
@@ -49,73 +70,146 @@ def transcribe(
 ) -> int:
     """Transcribe audio or video files of any length and format.
 
-    Several files give a line each, in order, that starts with the file's name; subtitles, tables and json go into a
-    file each, named like the recording. A file that fails is named on stderr, the others are still transcribed, and the
-    exit status is 1. Ctrl-C prints what was heard so far.
+    Several files give a line each, in order, that starts with the file's name. With several formats, with subtitles,
+    tables or json of several files, or where --output is a folder, each file gets its own text in that folder, at the
+    place that it has in the folder given. A file that fails is named on stderr, the others are still transcribed, and
+    the exit status is 1. Ctrl-C prints what was heard so far; a folder of texts is gone on with by --resume.
     """
     from asr.cli.main import INTERRUPTED, complain
-    from asr.errors import AudioError, UsageError
+    from asr.cli.progress import progress
+    from asr.outputs import OutputFolder, find_recordings, parse_formats
     from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer, chunk_samples
-    from asr.samples import check_rate
     from asr.subtitles import DOCUMENTS
     from asr.writers import LineWriter, line_format
 
-    documents = _documents(files, format, output) if format in DOCUMENTS and len(files) > 1 else None
-    line = DOCUMENTS[format] if format in DOCUMENTS else line_format(format, several=len(files) > 1)
+    formats = parse_formats(format)
+    _check_options(files, output, raw_rate, jobs)
+    recordings, problems = find_recordings(files)
+    several = len(recordings) > 1 or any(os.path.isdir(name) for name in files)
+    folder = None
+    if _wants_folder(formats, output, several, any(os.path.isdir(name) for name in files)):
+        folder = OutputFolder(output, formats, recordings)
+    elif resume:
+        raise _usage("--resume is for a folder of texts; give --output FOLDER")
+    recognizer = Recognizer.load(
+        DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder, lm=lm,
+        batching=_batching(jobs, engine),
+    )  # fmt: skip
+    chunk = chunk_samples(chunk_ms, recognizer.sample_rate)
+    status = 0
+    for problem in problems:
+        status = complain(problem)
+    todo = [recording for recording in recordings if not (resume and folder and folder.has(recording))]
+    skipped = len(recordings) - len(todo)
+    line = None
+    if folder is None:
+        line = DOCUMENTS[formats[0]] if formats[0] in DOCUMENTS else line_format(formats[0], several)
+    with LineWriter(output if folder is None else None) as writer, progress([one.name for one in todo]) as shown:
+
+        def work(recording: Recording, stop: Event) -> Outcome:
+            outcome = _transcribed(recognizer, recording, chunk, raw_rate, shown, stop)
+            if folder is not None and outcome.result is not None and not outcome.interrupted:
+                folder.write(recording, _printable(recording.name), outcome.result)
+            return outcome
+
+        done = 0
+        interrupted = False
+        for recording, result, problem, interrupted in _outcomes(todo, work, jobs):
+            if line is not None and result is not None and (result.text or not interrupted):
+                writer.write(line(_printable(recording.name), result))
+            if problem is not None and not (interrupted and result is not None and not result.text):
+                status = complain(problem)
+            done += not interrupted
+            if interrupted:
+                break
+    if interrupted and several:
+        resumable = "; the same command with --resume goes on from there" if folder is not None else ""
+        complain(f"interrupted: {done} of {len(todo)} files are done{resumable}")
+    elif folder is not None:
+        summary = f"{shown.files} files, {shown.hours:.2f} h of audio, {shown.speed:.0f} times as fast as real time"
+        print(summary + (f"; {skipped} left out, as they were done" if skipped else ""), file=sys.stderr)
+    return INTERRUPTED if interrupted else status
+
+
+def _check_options(files: list[str], output: Path | None, raw_rate: int | None, jobs: int) -> None:
+    from asr.samples import check_rate
+
     if files.count(STDIN) > 1:
-        raise UsageError("- was given more than once; stdin can be read only once")
+        raise _usage("- was given more than once; stdin can be read only once")
     if raw_rate is not None:
         check_rate(raw_rate)
         if STDIN not in files:
-            raise UsageError("--raw-rate is about stdin; give - as the file")
-    if output is not None and any(name != STDIN and _same(Path(name), output) for name in files):
-        raise UsageError(f"--output {output} is one of the files to transcribe; give another name")
-    recognizer = Recognizer.load(DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder, lm=lm)
-    chunk = chunk_samples(chunk_ms, recognizer.sample_rate)
-    status = 0
-    with LineWriter(output if documents is None else None) as writer:
-        for name in files:
-            try:
-                with _opened(name, recognizer.sample_rate, raw_rate) as audio:
-                    result, interrupted = _recognise(recognizer, audio, chunk)
-                    damage = audio.damage
-            except AudioError as error:
-                status = complain(error)
-                continue
-            if interrupted and not result.text:
-                return INTERRUPTED
-            if documents is None:
-                writer.write(line(_printable(name), result))
-            else:
-                with LineWriter(documents[name]) as document:
-                    document.write(line(_printable(name), result))
-            if interrupted:
-                complain(f"{name}: interrupted after {result.end_seconds:.1f} s of audio; the text is of that part")
-                return INTERRUPTED
-            if damage is not None:
-                status = complain(damage)
-    return status
+            raise _usage("--raw-rate is about stdin; give - as the file")
+    if jobs < 1:
+        raise _usage(f"--jobs must be a whole number from 1, got {jobs}")
+    if jobs > 1 and STDIN in files:
+        raise _usage("--jobs is for files; transcribe stdin (-) without it")
+    if output is not None and not output.is_dir() and any(_same(Path(name), output) for name in files if name != STDIN):
+        raise _usage(f"--output {output} is one of the files to transcribe; give another name")
 
 
-def _documents(files: list[str], format: str, folder: Path | None) -> dict[str, Path]:
-    """Where the document of each of several files goes."""
-    from asr.errors import UsageError
+def _wants_folder(formats: tuple[str, ...], output: Path | None, several: bool, of_folder: bool) -> bool:
+    """Whether each recording gets its own files; raises UsageError when it should, and there is no place for them."""
+    from asr.subtitles import DOCUMENTS
 
-    if folder is None:
-        raise UsageError(f"several files as {format} need --output FOLDER, for a file each")
-    paths = {name: folder / f"{'stdin' if name == STDIN else Path(name).stem}.{format}" for name in files}
-    for name, path in paths.items():
-        if sum(other == path for other in paths.values()) > 1:
-            raise UsageError(f"{name} and another file would both be written to {path}; transcribe them one by one")
+    needed = len(formats) > 1 or (several and formats[0] in DOCUMENTS)
+    if output is None:
+        if needed:
+            what = "several formats" if len(formats) > 1 else f"several files as {formats[0]}"
+            raise _usage(f"{what} need --output FOLDER, for a file each")
+        return False
+    return needed or of_folder or output.is_dir()
+
+
+def _batching(jobs: int, engine: str):
+    from streaming.batcher import Batching
+
+    return Batching(wait_ms=0) if jobs > 1 and engine != "torch" else None
+
+
+def _outcomes(
+    recordings: list[Recording], work: Callable[[Recording, Event], Outcome], jobs: int
+) -> Iterator[Outcome]:
+    """What becomes of each recording, in order; after Ctrl-C one that is interrupted, and no more."""
+    stop = Event()
+    if jobs == 1 or len(recordings) < 2:
+        yield from (work(recording, stop) for recording in recordings)
+        return
+    pool = ThreadPoolExecutor(jobs)
+    futures = deque(pool.submit(work, recording, stop) for recording in recordings)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {folder} cannot be a folder: {error.strerror}") from error
-    return paths
+        while futures:
+            yield futures.popleft().result()
+    except KeyboardInterrupt:
+        yield Outcome(recordings[0], None, None, interrupted=True)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
-def _recognise(recognizer: Recognizer, audio: AudioFile | RawAudio, chunk: int) -> tuple[Result, bool]:
+def _transcribed(
+    recognizer: Recognizer, recording: Recording, chunk: int, raw_rate: int | None, shown: Progress, stop: Event
+) -> Outcome:
+    from asr.errors import AudioError
+
+    try:
+        with _opened(recording.name, recognizer.sample_rate, raw_rate) as audio:
+            shown.begin(recording.name, audio.seconds)
+            result, interrupted = _recognise(recognizer, audio, chunk, recording.name, shown, stop)
+    except AudioError as error:
+        return Outcome(recording, None, error)
+    finally:
+        shown.end(recording.name)
+    if interrupted:
+        heard = f"interrupted after {result.end_seconds:.1f} s of audio; the text is of that part"
+        return Outcome(recording, result, f"{recording.name}: {heard}", interrupted=True)
+    return Outcome(recording, result, audio.damage)
+
+
+def _recognise(
+    recognizer: Recognizer, audio: AudioFile | RawAudio, chunk: int, name: str, shown: Progress, stop: Event
+) -> tuple[Result, bool]:
     """The result of a recording, and whether Ctrl-C ended it early."""
     from asr.recognizer import Transcript
     from streaming.sources import rechunked
@@ -131,48 +225,38 @@ def _recognise(recognizer: Recognizer, audio: AudioFile | RawAudio, chunk: int) 
             interrupted = True
 
     try:
-        with _progress(audio) as show:
-            for samples in rechunked(until_interrupted(), chunk):
-                transcript.hear(samples)
-                show(transcript.seconds)
+        for samples in rechunked(until_interrupted(), chunk):
+            transcript.hear(samples)
+            shown.hear(name, len(samples) / recognizer.sample_rate, audio.seconds)
+            if stop.is_set():
+                interrupted = True
+                break
     except KeyboardInterrupt:
         interrupted = True
     return transcript.result(), interrupted
 
 
-@contextmanager
-def _progress(audio: AudioFile | RawAudio) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr for a long recording when someone can see it; gives the function that moves it."""
-    if not sys.stderr.isatty() or (audio.seconds is not None and audio.seconds < LONG_SECONDS):
-        yield lambda seconds: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed:.0f} s"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(os.path.basename(audio.name), total=audio.seconds)
-        yield lambda seconds: progress.update(task, completed=seconds)
-
-
 def _opened(name: str, sample_rate: int, raw_rate: int | None) -> AudioFile | RawAudio:
     from asr.audio import AudioFile, RawAudio, looks_like_a_file
-    from asr.errors import AudioError, UsageError
+    from asr.errors import AudioError
 
     if name != STDIN:
         return AudioFile(name, sample_rate)
     stdin = sys.stdin.buffer
     if stdin.isatty():
-        raise UsageError("stdin is a terminal; pipe audio into it, as in: asr transcribe - < speech.wav")
+        raise _usage("stdin is a terminal; pipe audio into it, as in: asr transcribe - < speech.wav")
     if raw_rate is not None:
         return RawAudio(stdin, "stdin", raw_rate, sample_rate)
     head = stdin.peek(12)
     if head and not looks_like_a_file(head):
         raise AudioError("stdin: is no audio file; give --raw-rate if it is raw 16-bit samples")
     return AudioFile(stdin, sample_rate)
+
+
+def _usage(message: str) -> Exception:
+    from asr.errors import UsageError
+
+    return UsageError(message)
 
 
 def _same(one: Path, other: Path) -> bool:
