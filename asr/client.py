@@ -95,13 +95,14 @@ class Client:
         from websockets.sync.client import connect
 
         try:
-            return connect(
+            connecting = connect(
                 f"{self._address}?{urlencode({'sample_rate': sample_rate, 'format': 'f32le'})}",
                 additional_headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
                 open_timeout=OPEN_SECONDS,
                 close_timeout=CLOSE_SECONDS,
                 compression=None,  # samples hardly shrink
             )
+            return connecting.__enter__()  # a RemoteStream closes it
         except InvalidStatus as error:
             raise _refusal(self.url, error.response.status_code, "", bool(self._key)) from error
         except (InvalidMessage, InvalidHandshake) as error:
@@ -129,7 +130,11 @@ class RemoteStream:
         self._partial: Result | None = None
         self._complaint: dict[str, Any] = {}
         self._arrived: queue.SimpleQueue[Result | RillError | None] = queue.SimpleQueue()  # None: done
-        self.model = self._ready()
+        try:
+            self.model = self._ready()
+        except BaseException:
+            socket.close()
+            raise
         self._reader = threading.Thread(target=self._read, name="rill-client", daemon=True)
         self._reader.start()
 

@@ -140,6 +140,7 @@ async function listen() {
     lastBlock = performance.now();
     meter.hear(samples);
     present.session.send(asInt16(samples));
+    transcript.lasts(present.session.seconds);
     $("clock").textContent = clock(present.session.seconds);
     const waiting = present.session.waitingSeconds;
     if (waiting > BEHIND_SECONDS && $("state").dataset.state === "listening") {
@@ -240,6 +241,7 @@ async function transcribe(file) {
 
 async function streamed(file, samples, present, signal) {
   present.seconds = samples.length / SAMPLE_RATE;
+  transcript.lasts(present.seconds);
   $("clock").textContent = clock(present.seconds);
   $("progress").value = 0;
   present.session = startSession("recording", {
@@ -258,6 +260,7 @@ async function uploaded(file, signal) {
     showState("working", share < 1 ? `Uploading ${file.name}` : `Transcribing ${file.name}`);
   }, signal);
   if (!result) return;
+  transcript.lasts(result.duration);
   $("clock").textContent = clock(result.duration);
   hear({ text: result.text, words: result.words ?? [], start: 0, end: result.duration, final: true });
 }

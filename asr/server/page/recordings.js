@@ -1,21 +1,27 @@
 /** Recordings: decoded here and streamed, so that words appear at once; what the browser cannot decode is uploaded. */
 
+import { Resampler } from "./resampler.js";
+
 const BLOCK_SECONDS = 1;
 const BUFFERED_BYTES = 256 * 1024; // that may wait in the socket: more would only hide how far the server is
-const LARGEST_DECODED_BYTES = 64 * 1024 * 1024; // a browser decodes a file as a whole, into memory
+const LONGEST_DECODED_SECONDS = 1_200; // a browser decodes a file as a whole, into memory
+const USUAL_RATE = 48_000;
+const PROBE_MS = 5_000;
 
 /** A recording that cannot be transcribed; the message says why. */
 export class RecordingError extends Error {}
 
 /**
- * The samples of a file, mono at a rate, or null if this browser cannot decode it.
+ * The samples of a file, mono at a rate, or null if it is not for this browser to decode.
  * @returns {Promise<Int16Array | null>}
  */
 export async function decoded(file, sampleRate) {
-  if (file.size > LARGEST_DECODED_BYTES) return null;
+  if (!((await duration(file)) <= LONGEST_DECODED_SECONDS)) return null;
   let audio;
   try {
-    audio = await new OfflineAudioContext(1, 1, sampleRate).decodeAudioData(await file.arrayBuffer());
+    const bytes = await file.arrayBuffer();
+    // A browser resamples what it decodes, and that loses treble and lets it fold back: it must not have to.
+    audio = await new OfflineAudioContext(1, 1, statedRate(bytes)).decodeAudioData(bytes);
   } catch {
     return null;
   }
@@ -24,7 +30,42 @@ export async function decoded(file, sampleRate) {
     const samples = audio.getChannelData(channel);
     for (let k = 0; k < mono.length; k++) mono[k] += samples[k] / audio.numberOfChannels;
   }
-  return asInt16(mono);
+  if (audio.sampleRate === sampleRate) return asInt16(mono);
+  const resampler = new Resampler(audio.sampleRate, sampleRate);
+  return asInt16(joined(resampler.push(mono), resampler.flush()));
+}
+
+/** Length of a file in seconds; NaN if this browser cannot play it. */
+function duration(file) {
+  const player = new Audio();
+  const address = URL.createObjectURL(file);
+  return new Promise((resolve) => {
+    player.onloadedmetadata = () => resolve(player.duration);
+    player.onerror = () => resolve(NaN);
+    setTimeout(() => resolve(NaN), PROBE_MS);
+    player.preload = "metadata";
+    player.src = address;
+  }).finally(() => {
+    player.removeAttribute("src");
+    URL.revokeObjectURL(address);
+  });
+}
+
+/** The sample rate that a WAV or FLAC file states; for others one that loses nothing. */
+function statedRate(bytes) {
+  const view = new DataView(bytes, 0, Math.min(bytes.byteLength, 64));
+  const text = (at, length) => String.fromCharCode(...new Uint8Array(bytes, at, length));
+  let rate = 0;
+  if (view.byteLength === 64 && text(0, 4) === "RIFF" && text(8, 8) === "WAVEfmt ") rate = view.getUint32(24, true);
+  if (view.byteLength === 64 && text(0, 4) === "fLaC") rate = view.getUint32(18) >>> 12;
+  return rate >= 8_000 && rate <= 96_000 ? rate : USUAL_RATE; // what every browser can do
+}
+
+function joined(one, other) {
+  const both = new Float32Array(one.length + other.length);
+  both.set(one);
+  both.set(other, one.length);
+  return both;
 }
 
 /** Gives samples to a session as fast as it takes them; `stopped` ends it early. */

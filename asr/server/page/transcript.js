@@ -3,16 +3,17 @@
 export class Transcript {
   finals = []; // {text, words: [{word, start, end, confidence}], start, end}
   partial = null; // {text, words, committed, start, end}
-  #offset = 0; // what the clock of the present recording adds
+  seconds = 0; // of audio
+  #offset = 0; // of the present recording's first sample
 
   /** A recording begins: its times follow what there is. */
   begin() {
     this.#offset = this.seconds;
   }
 
-  /** End of the last word. */
-  get seconds() {
-    return this.finals.at(-1)?.end ?? 0;
+  /** The present recording lasts so long by now. */
+  lasts(seconds) {
+    this.seconds = this.#offset + seconds;
   }
 
   get empty() {

@@ -1,0 +1,294 @@
+"""The page, in a real browser: a microphone that plays a sample, recordings, servers that go and come back."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from browser import ServerProcess, chromium
+from conftest import SAMPLES, wav_bytes
+
+from asr.audio import AudioFile
+from asr.client import Client
+from asr.subtitles import as_srt, as_vtt
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SENTENCE = (SAMPLES / "greeting.txt").read_text().strip()
+PATIENCE_MS = 30_000
+KEY = "open sesame"
+REFUSED = "ERR_CONNECTION_REFUSED"
+
+pytestmark = pytest.mark.usefixtures("shipped_recognizer")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Its microphone hears half a second of nothing, the greeting, then nothing."""
+    with AudioFile(SAMPLES / "greeting.wav", 48_000) as file:
+        speech = np.concatenate(list(file))
+    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
+    heard.write_bytes(wav_bytes(np.concatenate([np.zeros(24_000), speech, np.zeros(480_000)]), 48_000))
+    with chromium(heard) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def servers(browser: Browser) -> Iterator[dict[str, ServerProcess]]:
+    """Started together: one that anybody may use, and one that wants a key."""
+    running = {"open": ServerProcess(), "locked": ServerProcess(key=KEY)}
+    yield running
+    for server in running.values():
+        server.kill()
+
+
+@pytest.fixture
+def open_page(browser: Browser, servers: dict[str, ServerProcess]) -> Iterator[Callable[..., Page]]:
+    """A function that opens the page in a fresh profile; at the end, nothing may have been complained about."""
+    contexts, complaints, expected = [], [], []
+
+    def open_page(server: str = "open", microphone: bool = True, complaining: str = "", **options: object) -> Page:
+        context = browser.new_context(permissions=["microphone"] if microphone else [], **options)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(servers[server].url)
+        if complaining:
+            expected.append(complaining)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [text for text in complaints if not any(word in text for word in expected)] == []
+
+
+def finals(page: Page) -> str:
+    return " ".join(page.locator("#finals .text").all_inner_texts())
+
+
+def wait_for_text(page: Page, text: str, where: str = "#finals") -> None:
+    page.wait_for_function(
+        "([where, text]) => document.querySelector(where).textContent.includes(text)", arg=[where, text]
+    )
+
+
+def downloaded(page: Page, format: str) -> str:
+    with page.expect_download() as download:
+        page.click(f"[data-format={format}]")
+    assert download.value.suggested_filename == f"captions.{format}"
+    return Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    transfer = page.evaluate_handle(
+        """([name, content]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([Uint8Array.from(atob(content), (one) => one.charCodeAt(0))], name));
+            return transfer;
+        }""",
+        [name, base64.b64encode(content).decode()],
+    )
+    page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
+    assert page.locator("#drop").is_visible()
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    assert not page.locator("#drop").is_visible()
+
+
+def test_what_the_microphone_hears_is_written_down(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.evaluate(
+        """() => {
+            window.opens = 0;
+            new MutationObserver(() => {
+                window.opens = Math.max(window.opens, document.querySelectorAll("#partial .open").length);
+            }).observe(document.getElementById("partial"), {childList: true});
+        }"""
+    )
+    page.click("#record")
+    wait_for_text(page, "good", "#partial")
+    assert page.inner_text("#state") == "Listening"
+    assert not page.locator("#welcome").is_visible()
+    wait_for_text(page, "show")
+    assert finals(page) == SENTENCE
+    assert page.evaluate("window.opens") > 0, "the tail of a partial is dim"
+    assert re.fullmatch(r"\d+\.\d s behind your voice", page.inner_text("#delay"))
+    assert page.locator("#finals").get_attribute("aria-live") == "polite"
+    page.click("#record")
+    page.wait_for_selector("#state[data-state=idle]")
+    assert downloaded(page, "txt") == f"{SENTENCE}\n"
+    page.click("#record")  # the clock goes on where it was
+    page.wait_for_function("() => document.querySelectorAll('#finals .text').length === 2")
+    ends = [int(seconds) for seconds in re.findall(r"--> 00:00:(\d\d)", downloaded(page, "srt"))]
+    assert ends == sorted(ends) and len(ends) == 2 and ends[1] > ends[0]
+
+
+def test_stopping_in_the_midst_keeps_the_last_words(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.click("#record")
+    wait_for_text(page, "welcome", "#partial")
+    page.click("#record")
+    page.wait_for_selector("#state[data-state=idle]")
+    assert finals(page).startswith("good morning and welcome") and page.inner_text("#partial") == ""
+
+
+def test_a_dropped_recording_reads_like_the_command(
+    open_page: Callable[..., Page], servers: dict[str, ServerProcess]
+) -> None:
+    page = open_page()
+    drop(page, "numbers.wav", (SAMPLES / "numbers.wav").read_bytes())
+    page.wait_for_selector("#state[data-state=working]")
+    page.wait_for_selector("#state[data-state=idle]")
+    result = Client(servers["open"].url).transcribe(SAMPLES / "numbers.wav")
+    assert finals(page) == result.text
+    assert downloaded(page, "srt") == as_srt("", result) + "\n"
+    assert downloaded(page, "vtt") == as_vtt("", result) + "\n"
+    drop(page, "weather.wav", (SAMPLES / "weather.wav").read_bytes())
+    page.wait_for_selector("#state[data-state=idle]")
+    assert finals(page) != result.text
+    page.click("#notice-action")  # the former captions come back
+    assert finals(page) == result.text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(None, "blocked"), ("NotFoundError", "No microphone"), ("NotReadableError", "in use")]
+)
+def test_a_microphone_that_cannot_be_had_is_explained(
+    error: str | None, told: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(microphone=error is not None)
+    if error is not None:
+        page.evaluate(
+            "name => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', name)); }", error
+        )
+    page.click("#record")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert told in page.inner_text("#notice-text") and page.locator("#notice").get_attribute("role") == "alert"
+    assert page.inner_text("#state") == "Ready" and page.locator("#choose").is_enabled()
+
+
+def test_a_server_that_goes_and_comes_back_costs_no_words(
+    open_page: Callable[..., Page], servers: dict[str, ServerProcess]
+) -> None:
+    page = open_page(complaining=REFUSED)
+    page.click("#record")
+    wait_for_text(page, "good", "#partial")
+    port = servers["open"].port
+    servers["open"].kill()
+    page.wait_for_selector("#state[data-state=waiting]")
+    assert "Go on speaking" in page.inner_text("#notice-text")
+    assert "good" in page.inner_text("#partial"), "what was there stays to be read"
+    servers["open"] = ServerProcess(port=port)
+    wait_for_text(page, "show")
+    assert finals(page) == SENTENCE
+    assert page.inner_text("#state") == "Listening" and not page.locator("#notice").is_visible()
+    page.click("#record")
+    page.wait_for_selector("#state[data-state=idle]")
+    assert finals(page) == SENTENCE
+
+
+def test_the_keyboard_is_enough(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    reached = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert reached == ["theme", "record", "device", "choose"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") in ("Cancel", "Stop listening")
+    wait_for_text(page, "good", "#partial")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#state[data-state=idle]")
+    assert page.evaluate("document.activeElement.id") == "record"
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.format") == "txt"
+    with page.expect_download():
+        page.keyboard.press("Enter")
+
+
+def test_a_key_is_asked_for_until_it_fits(open_page: Callable[..., Page]) -> None:
+    page = open_page("locked", complaining="401")
+    page.click("#record")
+    page.wait_for_selector("#key-dialog[open]")
+    assert page.evaluate("document.activeElement.id") == "key"
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    wait_for_text(page, "does not take", "#key-hint")
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    wait_for_text(page, "show")
+    assert finals(page) == SENTENCE, "what was said before the key fitted is written down too"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_can_be_told_apart(scheme: str, open_page: Callable[..., Page]) -> None:
+    page = open_page(color_scheme=scheme, viewport={"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    ratios = page.evaluate(
+        """() => {
+            const value = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+            const light = (colour) => {
+                const parts = colour.match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16) / 255);
+                const [r, g, b] = parts.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+            };
+            const pairs = ["ink ground", "ink raised", "ink warn", "soft ground", "soft raised", "accent-ink accent"];
+            return pairs.map((pair) => {
+                const [one, other] = pair.split(" ").map((name) => light(value(`--${name}`)));
+                return [pair, Math.max(one, other) / Math.min(one, other)];
+            });
+        }"""
+    )
+    assert [pair for pair, ratio in ratios if ratio < 4.5] == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 320, "nothing sticks out of a narrow screen"
+    page.click("#theme")
+    other = "dark" if scheme == "light" else "light"
+    assert page.evaluate("document.documentElement.dataset.theme") == other
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == other, "the choice is kept"
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000, 96_000])
+def test_resampling_depends_on_no_blocks_and_folds_nothing_back(rate: int, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    worst, kept, folded, length = page.evaluate(
+        """async (rate) => {
+            const { Resampler } = await import("/page/resampler.js");
+            const sine = (hertz, at) => (_, k) => Math.sin(2 * Math.PI * hertz * k / at);
+            const tone = (hertz) => Float32Array.from({length: rate}, sine(hertz, rate));
+            const whole = (samples) => {
+                const resampler = new Resampler(rate, 16000);
+                return [...resampler.push(samples), ...resampler.flush()];
+            };
+            const samples = tone(440).map((sample, k) => sample + 0.3 * Math.sin(k * k / 50000));
+            const inBlocks = [];
+            const resampler = new Resampler(rate, 16000);
+            for (let from = 0, size = 1; from < rate; from += size, size = 1 + (7 * size) % 997) {
+                inBlocks.push(...resampler.push(samples.subarray(from, from + size)));
+            }
+            inBlocks.push(...resampler.flush());
+            const expected = whole(samples);
+            const worst = Math.max(...expected.map((sample, k) => Math.abs(sample - inBlocks[k])));
+            const middle = (all) => all.slice(2000, -2000);
+            const decibels = (all) => 10 * Math.log10(2 * all.reduce((sum, x) => sum + x * x, 0) / all.length + 1e-15);
+            const low = middle(whole(tone(1000)));
+            const error = low.map((x, k) => x - Math.sin(2 * Math.PI * 1000 * (k + 2000) / 16000));
+            const folded = rate > 16400 ? decibels(middle(whole(tone(8200)))) : -200;
+            return [worst, decibels(error), folded, inBlocks.length - expected.length];
+        }""",
+        rate,
+    )
+    assert (worst, length) == (0, 0)
+    assert kept < -80 and folded < -85
