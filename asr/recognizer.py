@@ -150,6 +150,10 @@ class Recognizer:
         named = (as_samples(chunk, f"chunk {number}") for number, chunk in enumerate(chunks))
         return self._results(self._at_model_rate(named, sample_rate))
 
+    def with_endpoint(self, rule: EndpointRule) -> Recognizer:
+        """The same recogniser with another rule for the end of an utterance; they share the model and the states."""
+        return Recognizer(self._runner.with_rule(rule), self._decoder, self._engine)
+
     def close(self) -> None:
         """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
         if isinstance(self._engine, BatchedEngine):

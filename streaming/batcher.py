@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -27,6 +27,7 @@ class Batching:
     wait_ms: float = 10.0  # most that a stream waits for others to join it; 0 where only throughput counts
     most: int = 64  # streams in a batch
     at_once: int | None = None  # batches that run at the same time; as many as there are cores by default
+    observe: Callable[[int], None] | None = None  # told the number of streams of each batch, from any thread
 
     def __post_init__(self) -> None:
         if self.wait_ms < 0 or self.most < 1 or (self.at_once is not None and self.at_once < 1):
@@ -175,6 +176,8 @@ class BatchedEngine:
                 for job in batch:
                     self._advance([job])
             return
+        if self._options.observe is not None:
+            self._options.observe(len(batch))
         for job, log_probs, state in zip(batch, rows, states, strict=True):
             job.rows.append(log_probs)
             job.state, job.frames = state, job.frames - frames

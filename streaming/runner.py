@@ -5,6 +5,7 @@ A state can be kept, replayed or forked: ``finish`` on a copy tells what the str
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -69,6 +70,12 @@ class Runner:
         self._rule = rule or EndpointRule()
         self._endpointer = Endpointer(self._rule, engine.rates, decoder.silent_tokens, decoder.border_tokens)
         self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
+
+    def with_rule(self, rule: EndpointRule) -> Runner:
+        """The same runner with another endpoint rule; states of the one are states of the other."""
+        other = copy(self)
+        other._endpointer = Endpointer(rule, self._rates, self._decoder.silent_tokens, self._decoder.border_tokens)
+        return other
 
     @property
     def sample_rate(self) -> int:

@@ -22,6 +22,10 @@ def serve(
         str | None,
         typer.Option(envvar="RILL_API_KEY", help="What clients must send.", show_default=False),
     ] = None,
+    wyoming_port: Annotated[
+        int | None, typer.Option(help="Also speak Wyoming (Home Assistant) on this TCP port; it knows no key.")
+    ] = None,
+    wyoming_host: Annotated[str, typer.Option(help="Address for Wyoming.")] = "127.0.0.1",
     max_upload_mb: Annotated[int, typer.Option(help="Largest file to transcribe.")] = 100,
     idle_seconds: Annotated[float, typer.Option(help="Close a connection on which nothing comes for so long.")] = 60.0,
     longest_seconds: Annotated[float, typer.Option(help="Longest connection, and longest audio of a file.")] = 14_400.0,
@@ -31,7 +35,7 @@ def serve(
 ) -> None:
     """Serve live streams and files to many clients, and a page for the browser.
 
-    Speaks the OpenAI API, Vosk's protocol and its own simple WebSocket; Ctrl-C lets every stream finish.
+    Speaks OpenAI's interfaces, Vosk's, Wyoming and its own simple WebSocket; Ctrl-C lets every stream finish.
     """
     from asr.errors import UsageError
 
@@ -48,9 +52,11 @@ def serve(
     from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer
     from asr.server.app import create_app
+    from asr.server.metrics import Metrics
     from asr.server.options import MIB, ServerOptions
     from asr.server.run import Address
     from asr.server.run import serve as run
+    from streaming.batcher import Batching
 
     try:
         options = ServerOptions(
@@ -60,5 +66,10 @@ def serve(
     except ValueError as error:
         raise UsageError(str(error)) from error
     name = model or DEFAULT_MODEL
-    recognizer = Recognizer.load(name, engine=engine, decoder=decoder, lm=lm)
-    run(create_app(recognizer, options, Path(name).name), Address(host, port, ssl_certfile, ssl_keyfile))
+    metrics = Metrics()
+    batching = None if engine == "torch" else Batching(most=max_streams, observe=metrics.batch_size.observe)
+    with Recognizer.load(name, engine=engine, decoder=decoder, lm=lm, batching=batching) as recognizer:
+        run(
+            create_app(recognizer, options, Path(name).name, metrics),
+            Address(host, port, ssl_certfile, ssl_keyfile, wyoming_host, wyoming_port),
+        )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from asr.server.failures import ClientError, bearer, check_key
+from asr.errors import AudioError
+from asr.server.failures import ClientError, Gone, bearer, check_key
+from asr.server.metrics import Metrics
 from asr.server.options import ServerOptions
 from asr.server.page_files import page_routes
-from asr.server.protocols import stream
+from asr.server.protocols import openai_files, openai_realtime, stream, vosk
 from asr.server.service import Service
 from asr.server.websocket import serve_websocket
 
@@ -18,15 +21,21 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
 
-def create_app(recognizer: Recognizer, options: ServerOptions | None = None, model: str = "rill") -> FastAPI:
+def create_app(
+    recognizer: Recognizer,
+    options: ServerOptions | None = None,
+    model: str = "rill",
+    metrics: Metrics | None = None,
+) -> FastAPI:
     """An ASGI application; ``app.state.service`` is what its clients share.
 
     Args:
         recognizer: used from many threads at once.
         options: limits and the API key.
         model: its name, as clients are told.
+        metrics: where to count; new ones by default.
     """
-    service = Service(recognizer, options or ServerOptions(), model)
+    service = Service(recognizer, options or ServerOptions(), model, metrics)
     app = FastAPI(title="Rill", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service = service
 
@@ -36,7 +45,21 @@ def create_app(recognizer: Recognizer, options: ServerOptions | None = None, mod
     @app.exception_handler(ClientError)
     async def refuse(request: Request, error: ClientError) -> JSONResponse:
         service.metrics.errors.labels("http", error.code).inc()
-        return JSONResponse({"error": {"code": error.code, "message": str(error)}}, error.status)
+        headers = {"Retry-After": "5"} if error.status == 503 else {}
+        return JSONResponse(openai_files.openai_error(error), error.status, headers)
+
+    @app.exception_handler(AudioError)
+    async def refuse_audio(request: Request, error: AudioError) -> JSONResponse:
+        return await refuse(request, ClientError("bad_audio", str(error)))
+
+    @app.exception_handler(Gone)
+    async def let_go(request: Request, error: Gone) -> Response:
+        service.metrics.drops.labels("http").inc()
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> JSONResponse:  # uvicorn logs it
+        return await refuse(request, ClientError("internal", "the server failed; its log says why"))
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
@@ -49,6 +72,7 @@ def create_app(recognizer: Recognizer, options: ServerOptions | None = None, mod
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         check(request)
+        service.metrics.tasks.set(len(asyncio.all_tasks()))
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.websocket("/v1/stream")
@@ -61,5 +85,22 @@ def create_app(recognizer: Recognizer, options: ServerOptions | None = None, mod
             stream.complain,
         )
 
+    @app.websocket("/v1/realtime")
+    async def v1_realtime(websocket: WebSocket) -> None:
+        await serve_websocket(
+            service,
+            websocket,
+            openai_realtime.NAME,
+            lambda send: openai_realtime.RealtimeSpeaker(service, send),
+            openai_realtime.complain,
+        )
+
+    @app.websocket("/vosk")
+    async def vosk_socket(websocket: WebSocket) -> None:
+        await serve_websocket(
+            service, websocket, vosk.NAME, lambda send: vosk.VoskSpeaker(service, send), vosk.complain
+        )
+
+    app.include_router(openai_files.router(service))
     app.router.routes.extend(page_routes())
     return app

@@ -23,7 +23,8 @@ class Transport(Protocol):
 
     client: str  # address
 
-    async def receive(self) -> Any: ...
+    async def receive(self) -> tuple[Any, int]:
+        """A message, and its size in bytes."""
 
     async def send(self, message: Any) -> None: ...
 
@@ -72,9 +73,10 @@ async def converse(service: Service, transport: Transport, name: str, begin: Beg
                 seconds = speaker.seconds
         if end.reason is not None:
             raise ClientError(end.reason, end.message)
-    except Gone:
-        outcome = "gone"
-        service.metrics.drops.labels(name).inc()
+    except Gone as gone:
+        outcome = "closed" if gone.politely else "gone"
+        if not gone.politely:
+            service.metrics.drops.labels(name).inc()
     except (ClientError, AudioError) as error:
         failure = error if isinstance(error, ClientError) else ClientError("bad_audio", str(error))
         outcome, close = failure.code, (failure.close_code, str(failure))
@@ -82,7 +84,7 @@ async def converse(service: Service, transport: Transport, name: str, begin: Beg
         failure = ClientError("internal", "the server failed; its log says why")
         outcome, close = failure.code, (failure.close_code, str(failure))
         log("stream failed", logging.ERROR, error, protocol=name, stream=stream_id)
-    if outcome != "gone":
+    if outcome not in ("closed", "gone"):
         try:
             if outcome != "done":
                 service.metrics.errors.labels(name, outcome).inc()
@@ -117,7 +119,7 @@ async def _read(transport: Transport, speaker: Speaker, inbox: Inbox, idle_secon
     while True:
         try:
             async with asyncio.timeout(idle_seconds):
-                message = await transport.receive()
+                message, size = await transport.receive()
         except TimeoutError:
             await inbox.end(End("idle", f"nothing came for {idle_seconds:g} s"))
             return
@@ -126,7 +128,7 @@ async def _read(transport: Transport, speaker: Speaker, inbox: Inbox, idle_secon
             await inbox.end(item)
             return
         if item is not None:
-            await inbox.put(item)
+            await inbox.put(item, size)
 
 
 async def _work(speaker: Speaker, inbox: Inbox) -> End:

@@ -13,6 +13,7 @@ CODES = {
     "bad_audio": (400, 1007),
     "too_large": (413, 1009),
     "too_long": (413, 1008),
+    "not_found": (404, 1008),
     "idle": (408, 1008),
     "busy": (503, 1013),
     "shutting_down": (503, 1012),
@@ -31,6 +32,10 @@ class ClientError(RillError):
 
 class Gone(Exception):
     """The client is no longer there, or takes nothing any more."""
+
+    def __init__(self, politely: bool = False) -> None:
+        super().__init__()
+        self.politely = politely  # it closed as its protocol has it
 
 
 def check_key(given: str | None, key: str | None) -> None:

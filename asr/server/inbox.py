@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+MESSAGE_BYTES = 100  # that a message costs besides what it holds
 MERGED_BYTES = 64 * 1024  # audio that waits is heard in chunks of about this size
 
 
@@ -40,19 +41,19 @@ class Inbox:
     def __init__(self, most_bytes: int, merge: bool = True) -> None:
         self._most = most_bytes
         self._merge = merge
-        self._items: deque[Any] = deque()
+        self._items: deque[tuple[Any, int]] = deque()  # with their sizes
         self._bytes = 0
         self._end: End | None = None
         self._changed = asyncio.Condition()
 
-    async def put(self, item: Any) -> None:
-        """Append a message; waits while too much audio is there. After the end it is dropped."""
-        size = len(item.data) if isinstance(item, Audio) else 1
+    async def put(self, item: Any, size: int) -> None:
+        """Append a message that came as so many bytes; waits while too many are there. After the end it is dropped."""
+        size += MESSAGE_BYTES
         async with self._changed:
             await self._changed.wait_for(lambda: self._end or self._bytes == 0 or self._bytes + size <= self._most)
             if self._end:
                 return
-            self._items.append(item)
+            self._items.append((item, size))
             self._bytes += size
             self._changed.notify_all()
 
@@ -72,7 +73,7 @@ class Inbox:
             if self._merge and isinstance(item, Audio):
                 pieces = [item.data]
                 size = len(item.data)
-                while self._items and isinstance(self._items[0], Audio) and size < MERGED_BYTES:
+                while self._items and isinstance(self._items[0][0], Audio) and size < MERGED_BYTES:
                     pieces.append(self._take().data)
                     size += len(pieces[-1])
                 item = Audio(b"".join(pieces), item.arrived)
@@ -80,6 +81,6 @@ class Inbox:
             return item
 
     def _take(self) -> Any:
-        item = self._items.popleft()
-        self._bytes -= len(item.data) if isinstance(item, Audio) else 1
+        item, size = self._items.popleft()
+        self._bytes -= size
         return item

@@ -23,6 +23,7 @@ class Metrics:
             return Histogram(name, what, buckets=buckets, registry=self.registry)
 
         self.streams = Gauge("rill_streams", "Streams and files now being heard", protocol, registry=self.registry)
+        self.tasks = Gauge("rill_tasks", "Tasks of the event loop", registry=self.registry)
         self.begun = counter("rill_streams_begun", "Streams and files begun", protocol)
         self.audio_seconds = counter("rill_audio_seconds", "Audio heard, in seconds", protocol)
         self.step_seconds = histogram("rill_step_seconds", "From the start of a step to its results", SECONDS)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from asr.errors import UsageError
 from asr.server.log import log, to_stderr
+from asr.server.protocols.wyoming import start_wyoming
 from asr.server.service import Service
 
 
@@ -25,14 +26,25 @@ class Address:
     port: int = 8_000  # 0: any that is free
     certificate: Path | None = None
     key: Path | None = None
+    wyoming_host: str = "127.0.0.1"
+    wyoming_port: int | None = None  # None: Wyoming is not spoken
 
 
 class DrainingServer(uvicorn.Server):
     """A uvicorn that ends live streams properly before it closes their connections."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, wyoming: socket.socket | None) -> None:
         super().__init__(config)
         self._service = service
+        self._wyoming = wyoming
+
+    async def startup(self, sockets: list[socket.socket]) -> None:
+        await super().startup(sockets)
+        if self._wyoming is not None:
+            self._wyoming_server = await start_wyoming(self._service, self._wyoming)
+        ports = [listening and listening.getsockname()[1] for listening in (*sockets, self._wyoming)]
+        log("ready", model=self._service.model, port=ports[0], wyoming_port=ports[1],
+            max_streams=self._service.options.max_streams)  # fmt: skip
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log("shutting down")
@@ -40,6 +52,8 @@ class DrainingServer(uvicorn.Server):
         while not draining.done() and not self.force_exit:  # which a second signal sets
             await asyncio.wait({draining}, timeout=0.1)
         draining.cancel()
+        if self._wyoming is not None:
+            self._wyoming_server.close()
         await super().shutdown(sockets)
         self._service.close()
 
@@ -68,23 +82,23 @@ def serve(app: FastAPI, address: Address) -> None:
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise UsageError(f"the certificate or its key cannot be used: {error.strerror or error}") from error
-    listening = _bound(address)
+    listening = _bound(address.host, address.port)
     port = listening.getsockname()[1]
+    wyoming = None if address.wyoming_port is None else _bound(address.wyoming_host, address.wyoming_port)
     to_stderr()
     scheme = "http" if address.certificate is None else "https"
     host = f"[{address.host}]" if ":" in address.host else address.host
     print(f"asr: serving {service.model} on {scheme}://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    log("ready", model=service.model, port=port, max_streams=service.options.max_streams)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # uvicorn raises the signal again when it is done: this was a clean end
     with listening:
-        DrainingServer(config, service).run([listening])
+        DrainingServer(config, service, wyoming).run([listening])
 
 
-def _bound(address: Address) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, number, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,5 +106,5 @@ def _bound(address: Address) -> socket.socket:
         listening.listen()  # whoever reads the address may connect at once
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot listen on {address.host}, port {address.port}: {reason}") from error
+        raise UsageError(f"cannot listen on {host}, port {port}: {reason}") from error
     return listening

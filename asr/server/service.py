@@ -22,11 +22,13 @@ T = TypeVar("T")
 class Service:
     """One recogniser for everybody. Its steps run in threads, one stream never in two at once."""
 
-    def __init__(self, recognizer: Recognizer, options: ServerOptions, model: str) -> None:
+    def __init__(
+        self, recognizer: Recognizer, options: ServerOptions, model: str, metrics: Metrics | None = None
+    ) -> None:
         self.recognizer = recognizer
         self.options = options
         self.model = model
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.draining = False
         self._running = 0
         self._inboxes: set[Inbox] = set()

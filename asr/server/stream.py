@@ -17,12 +17,12 @@ from streaming.results import Result
 class Stream:
     """Hears audio in order and tells its results, with times from the start of the stream."""
 
-    def __init__(self, service: Service, protocol: str, pcm: Pcm, recognizer: Recognizer | None = None) -> None:
-        """A stream of a client that speaks ``protocol``; with a recogniser of its own if it wants other endpoints."""
+    def __init__(self, service: Service, protocol: str, pcm: Pcm) -> None:
+        """A stream of a client that speaks ``protocol``."""
         self._service = service
         self._protocol = protocol
         self._pcm = pcm
-        self._recognizer = recognizer or service.recognizer
+        self._recognizer = service.recognizer
         self._state = self._recognizer.start()
         self._before = 0  # samples heard before the last flush
 
@@ -39,6 +39,14 @@ class Stream:
     async def flush(self) -> tuple[Result, ...]:
         """End the utterance now: its final results. The stream goes on."""
         return await self._service.run(self._flush)
+
+    def change(self, pcm: Pcm) -> None:
+        """Expect another format from now on."""
+        self._pcm = pcm
+
+    def end_utterances_by(self, recognizer: Recognizer) -> None:
+        """Go on with another recogniser that shares its states."""
+        self._recognizer = recognizer
 
     def reset(self) -> None:
         """Forget the utterance being spoken; the stream goes on."""

@@ -23,12 +23,13 @@ class WebSocketTransport:
         self._send_seconds = send_seconds
         self.client = websocket.client.host if websocket.client else "unknown"
 
-    async def receive(self) -> str | bytes:
+    async def receive(self) -> tuple[str | bytes, int]:
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
-            raise Gone
+            raise Gone(politely=message.get("code") in (1000, 1001))
         data = message.get("bytes")
-        return message["text"] if data is None else data
+        data = message["text"] if data is None else data
+        return data, len(data)
 
     async def send(self, message: Any) -> None:
         await self._deadline(self._websocket.send_text(json.dumps(message, ensure_ascii=False)))

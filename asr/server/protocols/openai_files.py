@@ -1,0 +1,197 @@
+"""OpenAI's interface for recordings: POST /v1/audio/transcriptions, GET /v1/models."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.datastructures import FormData, UploadFile
+from starlette.types import Receive, Scope, Send
+
+from asr.errors import RillError
+from asr.server.failures import ClientError, Gone, bearer, check_key
+from asr.server.growing import GrowingText
+from asr.server.log import log
+from asr.server.service import Service
+from asr.server.upload import Recording, received_form
+from asr.subtitles import as_srt, as_vtt
+from streaming.results import Result, Word, joined
+
+NAME = "openai"
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+GRANULARITIES = ("word", "segment")
+LANGUAGES = ("", "en", "english", "en-us", "en-gb")
+STARTED = int(time.time())
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a client asked for."""
+
+    upload: UploadFile
+    format: str
+    stream: bool
+    granularities: tuple[str, ...]
+    logprobs: bool
+
+    @classmethod
+    def of(cls, form: FormData) -> Wanted:
+        """Read the form; what only other models know (model, prompt, temperature) is accepted. Raises ClientError."""
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise ClientError("bad_request", "there is no file in the form; send the recording as field 'file'")
+        format = str(form.get("response_format") or "json")
+        if format not in FORMATS:
+            raise ClientError("bad_request", f"unknown response_format {format!r}; give {', '.join(FORMATS)}")
+        language = str(form.get("language") or "").lower()
+        if language not in LANGUAGES:
+            raise ClientError("bad_request", f"language {language!r} is not known here; this model hears English, en")
+        granularities = tuple(str(value) for value in form.getlist("timestamp_granularities[]")) or ("segment",)
+        if unknown := set(granularities) - set(GRANULARITIES):
+            raise ClientError("bad_request", f"unknown timestamp granularity {min(unknown)!r}; give word or segment")
+        stream = str(form.get("stream") or "").lower() in ("true", "1")
+        return cls(upload, format, stream, granularities, "logprobs" in form.getlist("include[]"))
+
+
+def openai_error(failure: ClientError) -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    kind = "invalid_request_error" if failure.status < 500 else "server_error"
+    return {"error": {"message": str(failure), "type": kind, "param": None, "code": failure.code}}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes; failures are left to the application's handler."""
+    routes = APIRouter()
+
+    def check(request: Request) -> None:
+        check_key(bearer(request.headers.get("authorization")), service.options.api_key)
+
+    def model_object() -> dict[str, Any]:
+        return {"id": service.model, "object": "model", "created": STARTED, "owned_by": "rill"}
+
+    @routes.get("/v1/models")
+    async def models(request: Request) -> JSONResponse:
+        check(request)
+        return JSONResponse({"object": "list", "data": [model_object()]})
+
+    @routes.get("/v1/models/{name}")
+    async def model(request: Request, name: str) -> JSONResponse:
+        check(request)
+        if name != service.model:
+            raise ClientError("not_found", f"no model {name!r}; there is {service.model}")
+        return JSONResponse(model_object())
+
+    @routes.post("/v1/audio/transcriptions")
+    async def transcriptions(request: Request) -> Response:
+        check(request)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(service.admitted(NAME))
+            wanted = Wanted.of(await stack.enter_async_context(received_form(request, service)))
+            recording = Recording(service, NAME, wanted.upload)
+            if wanted.stream:
+                return EventResponse(_events(service, recording), stack.pop_all())
+            finals: tuple[Result, ...] = ()
+            async with aclosing(recording.results()) as pieces:
+                async for results in pieces:
+                    if await request.is_disconnected():
+                        raise Gone
+                    finals += tuple(result for result in results if result.final and result.words)
+            return _answer(wanted, recording, finals)
+
+    return routes
+
+
+def _answer(wanted: Wanted, recording: Recording, finals: tuple[Result, ...]) -> Response:
+    whole = joined(finals, recording.seconds)
+    headers = {}
+    if recording.damage is not None:
+        headers["X-Rill-Warning"] = " ".join(recording.damage.encode("ascii", "replace").decode().split())
+    if wanted.format == "text":
+        return PlainTextResponse(whole.text + "\n", headers=headers)
+    if wanted.format in ("srt", "vtt"):
+        write = as_srt if wanted.format == "srt" else as_vtt
+        return PlainTextResponse(write(wanted.format, whole) + "\n", headers=headers)
+    usage = {"type": "duration", "seconds": round(recording.seconds, 3)}
+    if wanted.format == "json":
+        content: dict[str, Any] = {"text": whole.text, "usage": usage}
+        if wanted.logprobs:
+            content["logprobs"] = [
+                {"token": word.text, "logprob": _log(word), "bytes": list(word.text.encode())} for word in whole.words
+            ]
+        return JSONResponse(content, headers=headers)
+    content = {
+        "task": "transcribe", "language": "english", "duration": round(recording.seconds, 3), "text": whole.text,
+        "usage": usage,
+    }  # fmt: skip
+    if "segment" in wanted.granularities:
+        content["segments"] = [segment(number, final) for number, final in enumerate(finals)]
+    if "word" in wanted.granularities:
+        content["words"] = [
+            {"word": word.text, "start": round(word.start_seconds, 3), "end": round(word.end_seconds, 3)}
+            for word in whole.words
+        ]
+    return JSONResponse(content, headers=headers)
+
+
+def segment(number: int, final: Result) -> dict[str, Any]:
+    """An utterance as a segment. It has no tokens of Whisper's, and where nothing is said there is no segment."""
+    text = final.text.encode()
+    return {
+        "id": number,
+        "seek": round(100 * final.start_seconds),  # hundredths of a second, Whisper's frames
+        "start": round(final.start_seconds, 3),
+        "end": round(final.end_seconds, 3),
+        "text": final.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": round(sum(map(_log, final.words)) / len(final.words), 4),
+        "compression_ratio": round(len(text) / len(zlib.compress(text)), 3),
+        "no_speech_prob": 0.0,
+    }
+
+
+def _log(word: Word) -> float:
+    return round(math.log(max(word.confidence, 1e-6)), 4)
+
+
+class EventResponse(StreamingResponse):
+    """Server-sent events that let go of what they need however they end."""
+
+    def __init__(self, events: AsyncIterator[str], held: AsyncExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _events(service: Service, recording: Recording) -> AsyncIterator[str]:
+    """The response has begun, so that failures are events too."""
+    growing = GrowingText()
+    try:
+        async with aclosing(recording.results()) as pieces:
+            async for results in pieces:
+                if delta := growing.add(results):
+                    yield _event({"type": "transcript.text.delta", "delta": delta})
+    except RillError as error:
+        failure = error if isinstance(error, ClientError) else ClientError("bad_audio", str(error))
+        service.metrics.errors.labels(NAME, failure.code).inc()
+        yield _event(openai_error(failure))
+        return
+    if recording.damage is not None:
+        log("damaged recording", problem=recording.damage)
+    yield _event({"type": "transcript.text.done", "text": growing.text})
+    yield "data: [DONE]\n\n"
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"

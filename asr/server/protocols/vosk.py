@@ -1,0 +1,116 @@
+"""The WebSocket protocol of vosk-server: exactly one reply to every message with audio."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from asr.server.conversation import Send, log_results
+from asr.server.failures import ClientError
+from asr.server.inbox import Audio, End
+from asr.server.log import log
+from asr.server.pcm import Pcm
+from asr.server.service import Service
+from asr.server.stream import Stream
+from asr.server.websocket import json_object
+from streaming.results import Result, Word
+
+NAME = "vosk"
+SAMPLE_RATE = 8_000  # until a client says otherwise
+RESET = object()
+
+
+def complain(code: str, message: str) -> None:
+    """The protocol has no message for failures: the close frame tells the reason."""
+
+
+class VoskSpeaker:
+    """The server's side of a session."""
+
+    merge = False
+
+    def __init__(self, service: Service, send: Send) -> None:
+        self._service = service
+        self._send = send
+        self._stream = Stream(service, NAME, self._pcm(SAMPLE_RATE))
+        self._words = True
+        self._alternatives = 0
+        self._partial = ""
+
+    @property
+    def seconds(self) -> float:
+        return self._stream.seconds
+
+    async def open(self) -> None:
+        pass
+
+    def parse(self, message: str | bytes) -> Any:
+        if isinstance(message, bytes):
+            return Audio.now(message)
+        content = json_object(message)
+        if "config" in content:
+            if not isinstance(content["config"], dict):
+                raise ClientError("bad_request", "config must be an object, such as {\"sample_rate\": 16000}")
+            return content["config"]
+        if content.get("eof"):
+            return End()
+        if content.get("reset"):
+            return RESET
+        raise ClientError("bad_request", f"unknown message {json.dumps(content)[:60]}; send config, eof or reset")
+
+    async def handle(self, item: Any) -> None:
+        if isinstance(item, dict):
+            self._configure(item)
+        elif item is RESET:
+            await self._send(self._final(await self._stream.flush()))
+        else:
+            await self._send(self._reply(await self._stream.hear(item)))
+
+    async def end(self, end: End) -> None:
+        await self._send(self._final(await self._stream.flush()))
+
+    def _configure(self, config: dict[str, Any]) -> None:
+        self._words = bool(config.get("words", self._words))
+        alternatives = config.get("max_alternatives", self._alternatives)
+        if type(alternatives) is not int or alternatives < 0:
+            raise ClientError("bad_request", f"max_alternatives must be a whole number from 0, got {alternatives!r}")
+        self._alternatives = alternatives
+        if "sample_rate" in config:
+            self._stream.change(self._pcm(config["sample_rate"]))
+        if config.get("phrase_list"):
+            log("a client's phrase_list is not used", protocol=NAME)
+
+    def _pcm(self, sample_rate: Any) -> Pcm:
+        try:
+            sample_rate = float(sample_rate)  # clients send it as a string, too
+        except (TypeError, ValueError) as error:
+            raise ClientError("bad_request", f"sample_rate must be a number, got {sample_rate!r}") from error
+        return Pcm("s16le", sample_rate, self._service.recognizer.sample_rate)
+
+    def _reply(self, results: tuple[Result, ...]) -> dict[str, Any]:
+        for result in results:
+            self._partial = "" if result.final else result.text
+        finals = tuple(result for result in results if result.final and result.words)
+        return self._spoken(finals) if finals else {"partial": self._partial}
+
+    def _final(self, results: tuple[Result, ...]) -> dict[str, Any]:
+        self._partial = ""
+        return self._spoken(tuple(result for result in results if result.final))
+
+    def _spoken(self, finals: tuple[Result, ...]) -> dict[str, Any]:
+        log_results(self._service, finals)
+        words = [word for final in finals for word in final.words]
+        content: dict[str, Any] = {"text": " ".join(word.text for word in words)}
+        timed = [_word(word) for word in words]
+        if self._alternatives:
+            confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
+            content = {"confidence": round(confidence, 4), **({"result": timed} if self._words else {}), **content}
+            return {"alternatives": [content]}
+        return {"result": timed, **content} if self._words and words else content
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {
+        "conf": round(word.confidence, 4), "start": round(word.start_seconds, 3), "end": round(word.end_seconds, 3),
+        "word": word.text,
+    }  # fmt: skip
