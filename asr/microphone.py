@@ -13,7 +13,7 @@ from streaming.sources import Resampler
 
 BLOCK_SECONDS = 0.02  # that PortAudio hands over at once
 BUFFER_SECONDS = 30.0  # held for a recogniser that is late; what comes on top is lost, and counted
-SILENT_SECONDS = 2.0  # without a block: the device is gone
+SILENT_SECONDS = 5.0  # without a block: the device is gone
 
 
 @dataclass(frozen=True)

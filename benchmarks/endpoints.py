@@ -32,17 +32,17 @@ from streaming.stability import NEVER
 
 CHUNK_SECONDS = 0.08
 LONG_PAUSE_SECONDS = 1.2
-ANY_SILENCE = EndpointRule(complete_seconds=float("inf"))
+ANY_SILENCE = EndpointRule(complete_seconds=float("inf"), reset=False)
 RULES = {
     "no endpoints": NO_ENDPOINTS,
-    **{f"silence {seconds} s": replace(ANY_SILENCE, silence_seconds=seconds) for seconds in (0.5, 0.8, 1.0, 1.5)},
+    **{f"silence {seconds} s": replace(ANY_SILENCE, silence_seconds=seconds) for seconds in (0.6, 1.0, 1.5)},
     **{
-        f"silence {silence} s, {complete} s at a cost of {cost}": EndpointRule(silence, complete, cost)
-        for silence, complete, cost in ((1.0, 0.5, 2), (1.0, 0.5, 4), (1.0, 0.6, 2), (1.0, 0.6, 4), (1.5, 0.6, 4))
+        f"silence 1.0 s, {complete} s at a cost of {cost}": EndpointRule(1.0, complete, cost, reset=False)
+        for complete, cost in ((0.5, 4), (0.6, 2), (0.6, 4))
     },
+    "silence 0.6 s, reset": replace(ANY_SILENCE, silence_seconds=0.6, reset=True),
     "silence 1.0 s, reset": replace(ANY_SILENCE, reset=True),
     "the default": EndpointRule(),
-    "the default, reset": EndpointRule(reset=True),
 }
 
 

@@ -20,17 +20,17 @@ class EndpointRule:
     words or pause of ``pause_seconds``; and at ``longest_seconds`` wherever that falls. So results arrive, and memory
     stays bounded, however long someone speaks. While nobody does, decoding begins anew every ``lead_seconds``.
 
-    With ``reset`` the network, too, forgets all it has heard when an utterance ends.
+    With ``reset`` the network, too, forgets all that it heard when an utterance ends, and hears what came after anew.
     """
 
     silence_seconds: float = 1.0
     complete_seconds: float = 0.6
-    complete_cost: float = 2.0
+    complete_cost: float = 4.0
     lead_seconds: float = 10.0
     long_seconds: float = 20.0
     pause_seconds: float = 0.2
     longest_seconds: float = 30.0
-    reset: bool = False
+    reset: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.pause_seconds <= self.silence_seconds:
@@ -49,7 +49,7 @@ class EndpointRule:
 
 NO_ENDPOINTS = EndpointRule(
     silence_seconds=math.inf, complete_seconds=math.inf, lead_seconds=math.inf, long_seconds=math.inf,
-    longest_seconds=math.inf,
+    longest_seconds=math.inf, reset=False,
 )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from streaming.engine import Engine
 from streaming.results import Result, Word, WordSpan
 from streaming.stability import StabilityRule, StabilityState, Stabilizer
 
+PIECE_SECONDS = 1.0  # heard at once by a network that may have to hear it again, after forgetting
+
 
 class Decoder(Protocol):
     """Turns rows of log-probabilities into words, a block at a time, with the same outcome for any blocks."""
@@ -96,12 +98,15 @@ class Runner:
             The utterances that ended, as final results, then a partial result if its text changed or more of it is
             committed; and the next state.
         """
-        log_probs, engine = self._engine.step(state.engine, samples)
-        state = state._replace(engine=engine, samples=state.samples + len(samples))
-        if self._rule.reset:
-            state = state._replace(unheard=np.concatenate([state.unheard, samples]))
         decoded = state.frames
-        results, state = self._decode(state, log_probs)
+        results: list[Result] = []
+        for piece in self._pieces(samples):
+            log_probs, engine = self._engine.step(state.engine, piece)
+            state = state._replace(engine=engine, samples=state.samples + len(piece))
+            if self._rule.reset:
+                state = state._replace(unheard=np.concatenate([state.unheard, piece]))
+            found, state = self._decode(state, log_probs)
+            results += found
         if state.frames > decoded:
             guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
             partial = self._result(guess, state, final=False)
@@ -154,6 +159,13 @@ class Runner:
 
     def _complete(self, state: RunnerState) -> bool:
         return self._decoder.ending_cost(state.decoder) <= self._rule.complete_cost
+
+    def _pieces(self, samples: np.ndarray) -> list[np.ndarray]:
+        """The samples in pieces so short that it costs little to hear the rest of one again."""
+        if not self._rule.reset:
+            return [samples]
+        size = round(PIECE_SECONDS * self.sample_rate)
+        return [samples[start : start + size] for start in range(0, len(samples), size)]
 
     def _look(self, state: RunnerState) -> RunnerState:
         guess = self._decoder.best(state.decoder)

@@ -82,7 +82,7 @@ def test_file_array_steps_and_chunk_lengths_agree(recognizer, speech, whole, wri
 
 
 def test_a_short_utterance_rule_gives_more_finals_and_loses_no_letter(model_folder, speech, whole):
-    rule = EndpointRule(silence_seconds=0.09, pause_seconds=0.06, long_seconds=1.0, longest_seconds=30.0)
+    rule = EndpointRule(silence_seconds=0.09, pause_seconds=0.06, long_seconds=1.0, longest_seconds=30.0, reset=False)
     several = finals(Recognizer.load(model_folder, endpoint=rule).stream([speech]))
     assert len(several) > 1
     assert "".join(result.text for result in several).replace(" ", "") == whole.text.replace(" ", "")
@@ -254,3 +254,12 @@ def test_the_shipped_model_hears_no_words_in_silence_and_noise(shipped_recognize
 def test_the_default_model_is_found_by_name(shipped_recognizer):
     package = ModelPackage.open(DEFAULT_MODEL)
     assert package.name == DEFAULT_MODEL and package.rates.sample_rate == shipped_recognizer.sample_rate
+
+
+def test_a_network_that_forgets_gives_the_same_text_for_any_chunks(model_folder, speech):
+    rule = EndpointRule(silence_seconds=0.12, pause_seconds=0.06, long_seconds=1.0, longest_seconds=2.0, reset=True)
+    forgetful = Recognizer.load(model_folder, endpoint=rule)
+    samples = np.tile(speech, 2)
+    once, pieces = (finals(forgetful.stream(np.array_split(samples, parts))) for parts in (1, 150))
+    assert len(once) > 5
+    assert [result.text for result in once] == [result.text for result in pieces]

@@ -23,7 +23,8 @@ from streaming.runner import Runner
 SYMBOLS = ("<blank>", "|", *"abcdefghij")
 FRAME_SAMPLES = 3
 RATES = Rates(sample_rate=100, frame_samples=FRAME_SAMPLES, window_samples=FRAME_SAMPLES, delay_frames=0)  # 30 ms
-RULE = EndpointRule(silence_seconds=0.3, long_seconds=3.0, pause_seconds=0.09, longest_seconds=6.0)  # 10, 100, 3, 200
+RULE = EndpointRule(silence_seconds=0.3, long_seconds=3.0, pause_seconds=0.09, longest_seconds=6.0, reset=False)
+# in frames of 30 ms: 10, 100, 3, 200
 
 
 class SpellingEngine:

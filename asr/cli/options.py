@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from streaming.endpoint import EndpointRule
 
 Model = Annotated[str | None, typer.Option("--model", help="A shipped model (see asr models) or a model folder.")]
 EngineName = Annotated[str, typer.Option("--engine", help="onnx, int8 (faster), or torch.")]
@@ -17,6 +20,51 @@ Server = Annotated[
     str | None, typer.Option("--server", help="Let a Rill server recognise, such as http://127.0.0.1:8000.")
 ]
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key, if it wants one. [default: $RILL_API_KEY]")]
+EndSilence = Annotated[
+    float | None, typer.Option("--end-silence", help="Seconds of silence that end an utterance. [default: 1]")
+]
+EndSentence = Annotated[
+    float | None,
+    typer.Option("--end-sentence", help="Seconds of silence that do where a sentence may end. [default: 0.6]"),
+]
+LeadSilence = Annotated[
+    float | None,
+    typer.Option("--lead-silence", help="Seconds of silence after which the search begins anew. [default: 10]"),
+]
+Longest = Annotated[
+    float | None, typer.Option("--longest", help="Seconds after which an utterance is cut. [default: 30]")
+]
+Forget = Annotated[
+    bool | None,
+    typer.Option("--forget/--remember", help="Whether the network forgets what it has heard when an utterance ends. "
+                 "[default: forget]"),
+]
+
+
+def endpoint_rule(
+    end_silence: float | None, end_sentence: float | None, lead_silence: float | None, longest: float | None,
+    forget: bool | None,
+) -> EndpointRule:
+    """The rule that options ask for; raises UsageError for lengths that make no sense."""
+    import math
+
+    from asr.errors import UsageError
+    from streaming.endpoint import EndpointRule
+
+    given = {"--end-silence": end_silence, "--end-sentence": end_sentence, "--lead-silence": lead_silence,
+             "--longest": longest}  # fmt: skip
+    for name, seconds in given.items():
+        if seconds is not None and not (0 < seconds < math.inf):
+            raise UsageError(f"{name} must be a positive number of seconds, got {seconds:g}")
+    usual = EndpointRule()
+    silence = end_silence or usual.silence_seconds
+    longest = longest or usual.longest_seconds
+    return EndpointRule(
+        silence_seconds=silence, complete_seconds=end_sentence or usual.complete_seconds,
+        lead_seconds=lead_silence or usual.lead_seconds, longest_seconds=longest,
+        long_seconds=min(usual.long_seconds, longest), pause_seconds=min(usual.pause_seconds, silence),
+        reset=usual.reset if forget is None else forget,
+    )  # fmt: skip
 
 
 def check_server_options(
