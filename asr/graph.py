@@ -95,6 +95,11 @@ class Graph:
         )  # fmt: skip
         return content.getvalue()
 
+    def unigram_state(self) -> int:
+        """The state in which no word before counts: the one that most backing off leads to."""
+        backing_off = self.targets[(self.phones == 0) & (self.words == 0)]
+        return int(np.bincount(backing_off).argmax()) if len(backing_off) else self.start
+
     def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
         """The automaton that reads frames: input labels are 1 + token, the blank being token 0.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from asr.audio import AudioFile
 from asr.ctc import GreedyDecoder
 from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
 from asr.graph_decoder import GraphDecoder
+from asr.hotword_graph import with_hotwords
+from asr.hotwords import read_hotwords
 from asr.language_model import LanguageModel
 from asr.n_best import Alternative
 from asr.package import DEFAULT_MODEL, ModelPackage
@@ -51,6 +53,7 @@ class Recognizer:
         engine: str = "onnx",
         decoder: str | None = None,
         lm: str | Path | None = None,
+        hotwords: str | Path | Mapping[str, float] | Iterable[str] | None = None,
         endpoint: EndpointRule | None = None,
         stability: StabilityRule | None = None,
         threads: int = 1,
@@ -65,6 +68,9 @@ class Recognizer:
             decoder: ``lm``: words of a lexicon, weighed by a language model; ``greedy``: the most probable character of
                 each frame. ``lm`` by default, unless the model has no language model.
             lm: folder of another language model than the model's own; `asr lm build` makes one.
+            hotwords: words and phrases that are likelier than the language model thinks, each ``phrase`` or
+                ``phrase:boost``, or a mapping of boosts (nats a word): several, or one string with commas between them,
+                or the path of a file that has one a line.
             endpoint: when an utterance of a stream is over.
             stability: when words of a partial result are promised to stay.
             threads: cores that the onnx engine may use for one stream.
@@ -72,7 +78,7 @@ class Recognizer:
                 thread runs its own.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
-                language model for ``lm``, batching for ``torch``.
+                language model for ``lm``, hotwords that cannot be heeded, batching for ``torch``.
             ModelError: an unknown, incomplete or altered model or language model.
         """
         _check_choice("engine", engine, ENGINES)
@@ -82,7 +88,7 @@ class Recognizer:
             raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
         package = ModelPackage.open(model)
         try:
-            words = _open_decoder(package, decoder, lm)
+            words = _open_decoder(package, decoder, lm, hotwords)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
             network = _open_engine(package, engine, head, threads, batching)
             return cls(Runner(network, words, endpoint, stability), words, network)
@@ -246,15 +252,24 @@ def chunk_samples(chunk_ms: int, sample_rate: int) -> int:
     return max(1, chunk_ms * sample_rate // 1_000)
 
 
-def _open_decoder(package: ModelPackage, decoder: str | None, lm: str | Path | None) -> Decoder:
+def _open_decoder(
+    package: ModelPackage,
+    decoder: str | None,
+    lm: str | Path | None,
+    hotwords: str | Path | Mapping[str, float] | Iterable[str] | None,
+) -> Decoder:
     folder = package.language_model if lm is None else Path(lm)
     if decoder == "greedy" or (decoder is None and folder is None):
         if lm is not None:
             raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
+        if hotwords is not None:
+            raise UsageError("greedy decoding knows no words, so hotwords cannot apply; take decoder lm")
         return GreedyDecoder(package.characters.symbols)
     if folder is None:
         raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
-    return GraphDecoder(LanguageModel.open(folder, package.phones))
+    wanted = None if hotwords is None else read_hotwords(hotwords)
+    model = LanguageModel.open(folder, package.phones)
+    return GraphDecoder(model if wanted is None else with_hotwords(model, wanted, package.phones))
 
 
 def _open_engine(package: ModelPackage, engine: str, head: str, threads: int, batching: Batching | None) -> Engine:

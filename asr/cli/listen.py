@@ -18,6 +18,7 @@ from asr.cli.options import (
     EndSilence,
     EngineName,
     Forget,
+    Hotwords,
     LanguageModelFolder,
     LeadSilence,
     Longest,
@@ -52,6 +53,7 @@ def listen(
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    hotwords: Hotwords = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; less is livelier.")] = 100,
     end_silence: EndSilence = None,
     end_sentence: EndSentence = None,
@@ -72,7 +74,7 @@ def listen(
     from asr.recognizer import Recognizer, chunk_samples
     from asr.sound_file import SoundFile, check_sound_path
 
-    check_server_options(server, api_key, model, engine, decoder, lm)
+    check_server_options(server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords)
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(FORMATS)}")
     if seconds is not None and seconds <= 0:
@@ -86,8 +88,10 @@ def listen(
     chosen = find_device(device)
     with ExitStack() as stack:
         if server is None:
-            model = model or DEFAULT_MODEL
-            ear = _LocalEar(Recognizer.load(model, engine=engine, decoder=decoder, lm=lm, endpoint=rule))
+            recognizer = Recognizer.load(
+                model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, endpoint=rule
+            )
+            ear = _LocalEar(recognizer)
         else:
             from asr.client import Client
 

@@ -16,6 +16,10 @@ DecoderName = Annotated[
     str | None, typer.Option("--decoder", help="lm, or greedy. [default: lm if there is a language model]")
 ]
 LanguageModelFolder = Annotated[Path | None, typer.Option("--lm", help="Another language model, from asr lm build.")]
+Hotwords = Annotated[
+    str | None,
+    typer.Option(metavar="FILE|WORDS", help="Words and phrases to expect: 'a, b:2.5', or a file with one a line."),
+]
 Server = Annotated[
     str | None, typer.Option("--server", help="Let a Rill server recognise, such as http://127.0.0.1:8000.")
 ]
@@ -67,14 +71,11 @@ def endpoint_rule(
     )  # fmt: skip
 
 
-def check_server_options(
-    server: str | None, api_key: str | None, model: str | None, engine: str, decoder: str | None, lm: Path | None
-) -> None:
-    """Raise UsageError for options that do not go together: a server has a model of its own."""
+def check_server_options(server: str | None, api_key: str | None, **local: object) -> None:
+    """Raise UsageError for options that do not go together: a server has a model of its own, and ``local`` options."""
     from asr.errors import UsageError
 
-    local = {"--model": model, "--engine": engine if engine != "onnx" else None, "--decoder": decoder, "--lm": lm}
-    given = [name for name, value in local.items() if value is not None]
+    given = [f"--{name}" for name, value in local.items() if value not in (None, False, "onnx")]
     if server is not None and given:
         raise UsageError(f"{' and '.join(given)} cannot be chosen with --server, which has its own; leave one out")
     if server is None and api_key is not None:
