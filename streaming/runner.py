@@ -76,6 +76,7 @@ class Runner:
     def with_rule(self, rule: EndpointRule) -> Runner:
         """The same runner with another endpoint rule; states of the one are states of the other."""
         other = copy(self)
+        other._rule = rule
         other._endpointer = Endpointer(rule, self._rates, self._decoder.silent_tokens, self._decoder.border_tokens)
         return other
 

@@ -71,7 +71,7 @@ def serve(app: FastAPI, address: Address) -> None:
         app,
         access_log=False,  # its lines would hold API keys of addresses
         log_config=None,
-        ws_max_size=service.options.max_message_bytes,
+        ws_max_size=4 * service.options.max_message_bytes,  # beyond it the line is cut without a word
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(service.options.grace_seconds),
         ssl_certfile=address.certificate,

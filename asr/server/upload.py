@@ -44,8 +44,17 @@ async def received_form(request: Request, service: Service) -> AsyncIterator[For
         "too_large", f"the upload is larger than {options.max_upload_bytes / MIB:g} MiB, the most this server takes"
     )
     received = 0
+    failure: ClientError | Gone | None = None
 
     async def receive() -> Message:
+        nonlocal failure
+        try:
+            return await checked()
+        except (ClientError, Gone) as error:
+            failure = error
+            raise MultiPartException("") from error  # at which every starlette closes the files begun
+
+    async def checked() -> Message:
         nonlocal received
         try:
             async with asyncio.timeout(options.idle_seconds):
@@ -66,6 +75,8 @@ async def received_form(request: Request, service: Service) -> AsyncIterator[For
         async with Request(request.scope, receive).form(max_files=1, max_fields=100, max_part_size=MIB) as form:
             yield form
     except (MultiPartException, HTTPException) as error:
+        if failure is not None:
+            raise failure from error
         reason = getattr(error, "detail", None) or getattr(error, "message", "")
         raise ClientError("bad_request", f"the form cannot be read: {reason}") from error
 

@@ -10,6 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.server.conversation import Begin, Complain, converse
 from asr.server.failures import ClientError, Gone, bearer, check_key
+from asr.server.options import ServerOptions
 from asr.server.service import Service
 
 REASON_BYTES = 120  # a close frame holds no more
@@ -18,9 +19,10 @@ REASON_BYTES = 120  # a close frame holds no more
 class WebSocketTransport:
     """JSON objects out as text; text and binary messages in."""
 
-    def __init__(self, websocket: WebSocket, send_seconds: float) -> None:
+    def __init__(self, websocket: WebSocket, options: ServerOptions) -> None:
         self._websocket = websocket
-        self._send_seconds = send_seconds
+        self._send_seconds = options.send_seconds
+        self._most_bytes = options.max_message_bytes
         self.client = websocket.client.host if websocket.client else "unknown"
 
     async def receive(self) -> tuple[str | bytes, int]:
@@ -29,6 +31,8 @@ class WebSocketTransport:
             raise Gone(politely=message.get("code") in (1000, 1001))
         data = message.get("bytes")
         data = message["text"] if data is None else data
+        if len(data) > self._most_bytes:
+            raise ClientError("too_large", f"a message of {len(data)} bytes; the most is {self._most_bytes}")
         return data, len(data)
 
     async def send(self, message: Any) -> None:
@@ -59,9 +63,7 @@ async def serve_websocket(
         )
         return begin(send)
 
-    await converse(
-        service, WebSocketTransport(websocket, service.options.send_seconds), name, begin_with_key, complain
-    )
+    await converse(service, WebSocketTransport(websocket, service.options), name, begin_with_key, complain)
 
 
 def json_object(message: str | bytes) -> dict[str, Any]:

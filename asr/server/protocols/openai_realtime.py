@@ -204,7 +204,8 @@ class RealtimeSpeaker:
             )
         self._turn_detection = {"type": "server_vad", "silence_duration_ms": silence}
         self._silence_ms = silence
-        rule = EndpointRule(silence_seconds=silence / 1_000)
+        seconds = silence / 1_000
+        rule = EndpointRule(silence_seconds=seconds, complete_seconds=seconds)
         self._stream.end_utterances_by(self._service.recognizer.with_endpoint(rule))
 
     def _pcm(self) -> Pcm:
