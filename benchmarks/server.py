@@ -63,7 +63,7 @@ class Heard:
         return " ".join(text for _, kind, text in self.events if kind == "final" and text)
 
     def delays(self, piece: Piece) -> tuple[list[float], int]:
-        """Seconds from chunk to result, and how many results are those of no chunk: where it was late, chunks were joined."""
+        """Seconds from chunk to result, and how many results are of no chunk: of those joined as they waited."""
         delays, unknown, place = [], 0, 0
         for arrival, kind, text in self.events:
             until = next((k for k in range(place, len(self.sent)) if (kind, text) in piece.results[k]), None)
