@@ -139,6 +139,16 @@ class Recognizer:
             raise AudioError("audio holds no samples: it is 0 s long")
         return self._whole(self._at_model_rate([samples], sample_rate), chunk_ms)
 
+    def trace(self, samples: np.ndarray) -> tuple[Result, np.ndarray]:
+        """Recognise samples (N,) at ``sample_rate`` and keep what the decoder heard.
+
+        Returns:
+            As `transcribe`; and the natural-log probabilities (T, V) of phones, or of characters for decoder greedy.
+        """
+        rows: list[np.ndarray] = []
+        result = Recognizer(self._runner.overheard(rows.append), self._decoder, self._engine).transcribe(samples)
+        return result, np.concatenate(rows)
+
     def stream(self, chunks: Iterable[Any], sample_rate: int | None = None) -> Iterator[Result]:
         """Recognise audio while it arrives.
 

@@ -5,6 +5,7 @@ A state can be kept, replayed or forked: ``finish`` on a copy tells what the str
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import Any, NamedTuple, Protocol
 
@@ -72,6 +73,7 @@ class Runner:
         self._rule = rule or EndpointRule()
         self._endpointer = Endpointer(self._rule, engine.rates, decoder.silent_tokens, decoder.border_tokens)
         self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
+        self._overhear: Callable[[np.ndarray], object] | None = None
 
     def with_rule(self, rule: EndpointRule) -> Runner:
         """The same runner with another endpoint rule; states of the one are states of the other."""
@@ -79,6 +81,12 @@ class Runner:
         other._rule = rule
         other._endpointer = Endpointer(rule, self._rates, self._decoder.silent_tokens, self._decoder.border_tokens)
         return other
+
+    def overheard(self, hear: Callable[[np.ndarray], object]) -> Runner:
+        """The same runner, that also tells all rows (T, V) to somebody, each once, as its decoder hears them."""
+        twin = copy(self)
+        twin._overhear = hear
+        return twin
 
     @property
     def sample_rate(self) -> int:
@@ -140,6 +148,8 @@ class Runner:
             endpoint, after = self._endpointer.advance(state.endpoint, tokens[row:look])
             stop = min(look, len(tokens)) if endpoint is None else row + endpoint.rows
             decoder = self._decoder.advance(state.decoder, log_probs[row:stop])
+            if self._overhear is not None:
+                self._overhear(log_probs[row:stop])
             state = self._counted(state._replace(decoder=decoder, endpoint=after), stop - row)
             row = stop
             if endpoint and (not endpoint.if_complete or self._complete(state)):

@@ -14,7 +14,8 @@ from asr.errors import RillError
 
 # In the order of the help.
 COMMANDS = (
-    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "train", "evaluate", "export", "synthesise",
+    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "train", "evaluate", "export",
+    "synthesise",
 )  # fmt: skip
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 

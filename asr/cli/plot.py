@@ -1,0 +1,63 @@
+"""`asr plot`: a picture of what was heard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+
+SHOWN_SECONDS = 20.0
+
+
+def plot(
+    audio: Annotated[Path, typer.Argument(help="A recording, any audio or video file.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The picture, .png, .svg or .pdf. [default: AUDIO.png here]")
+    ] = None,
+    start: Annotated[float, typer.Option(help="First second to show.")] = 0.0,
+    seconds: Annotated[float, typer.Option(help="Length to show.")] = SHOWN_SECONDS,
+    model: Model = None,
+    engine: EngineName = "onnx",
+    decoder: DecoderName = None,
+    lm: LanguageModelFolder = None,
+) -> None:
+    """Draw AUDIO's waveform and mel energies, the words under them, and how probable each token was in each frame."""
+    import math
+
+    from asr.cli.training_extra import training_extra
+    from asr.errors import AudioError, UsageError
+
+    if not (0 <= start < math.inf and 0 < seconds < math.inf):
+        raise UsageError(f"--start must be 0 or more and --seconds positive, got {start:g} and {seconds:g}")
+    picture = output or Path(f"{audio.stem}.png")
+    if picture.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--output {picture} must end in .png, .svg or .pdf")
+    with training_extra():  # which has matplotlib, and torch for the mel energies
+        import numpy as np
+
+        from asr.plot import draw
+    from asr.audio import AudioFile
+    from asr.package import DEFAULT_MODEL, ModelPackage
+    from asr.recognizer import Recognizer
+
+    package = ModelPackage.open(model or DEFAULT_MODEL)
+    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm)
+    with AudioFile(audio, recognizer.sample_rate) as file:
+        samples = np.concatenate(list(file))
+    length = len(samples) / recognizer.sample_rate
+    if start >= length:
+        raise AudioError(f"{audio}: lasts {length:.1f} s; --start {start:g} is behind its end")
+    result, log_probs = recognizer.trace(samples)
+    symbols = package.phones if recognizer.decoder == "lm" else package.characters
+    span = (start, min(length, start + seconds))
+    try:
+        draw(
+            picture, audio.name, samples, result.words, np.exp(log_probs), symbols.symbols, package.rates.seconds(1),
+            span,
+        )  # fmt: skip
+    except OSError as error:
+        raise UsageError(f"--output {picture} cannot be written: {error.strerror}") from error
+    print(picture)
