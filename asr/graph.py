@@ -7,20 +7,18 @@ triple it, is added when it is loaded.
 from __future__ import annotations
 
 import io
-import os
 import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from asr.errors import ModelError
+from asr.graph_cache import fst_in_memory, kept_fst
+from asr.topology import ARC, STATE, write_with_ctc
 
 if TYPE_CHECKING:
     import kaldifst
@@ -29,14 +27,6 @@ FORMAT = 1
 WEIGHT_STEP = 1 / 64  # of a stored weight, in nats
 NO_WEIGHT = 32_767  # stored: a state where no sentence ends
 COLUMNS = ("format", "start", "counts", "finals", "phones", "words", "weights", "targets")
-
-# How OpenFst lays out a file of type "const" (fst/const-fst.h).
-_MAGIC = 2_125_659_606
-_STATE = np.dtype([
-    ("final", "<f4"), ("first_arc", "<u4"), ("arcs", "<u4"), ("input_epsilons", "<u4"), ("output_epsilons", "<u4"),
-])  # fmt: skip
-_ARC = np.dtype([("input", "<i4"), ("output", "<i4"), ("weight", "<f4"), ("target", "<i4")])
-_EXPANDED = 1  # the only property claimed of what is written
 
 
 @dataclass(frozen=True)
@@ -60,8 +50,8 @@ class Graph:
             place += 4 + struct.unpack_from("<i", content, place)[0]
         _, _, _, start, states, arcs = struct.unpack_from("<iiQqqq", content, place)
         place += struct.calcsize("<iiQqqq")
-        table = np.frombuffer(content, _STATE, states, place)
-        rows = np.frombuffer(content, _ARC, arcs, place + table.nbytes)
+        table = np.frombuffer(content, STATE, states, place)
+        rows = np.frombuffer(content, ARC, arcs, place + table.nbytes)
         return cls(
             start, table["arcs"], table["final"], rows["input"], rows["output"], rows["weight"], rows["target"]
         )  # fmt: skip
@@ -101,79 +91,34 @@ class Graph:
         return int(np.bincount(backing_off).argmax()) if len(backing_off) else self.start
 
     def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
-        """The automaton that reads frames: input labels are 1 + token, the blank being token 0.
-
-        Every state is split by the phone that leads into it: that phone may go on, then blanks may follow. A phone may
-        follow itself without a blank between (the "modified" topology of k2), which saves half the arcs.
-
-        Args:
-            language_weight: factor on all weights of the graph.
-            word_cost: added for every word.
-        """
-        import kaldifst
-
-        with _file(*self._topology(language_weight, word_cost)) as path:
-            return kaldifst.StdConstFst.read(path)
-
-    def _topology(self, language_weight: float, word_cost: float) -> tuple[int, np.ndarray, np.ndarray]:
-        """Start, states and arcs of H∘L∘G."""
-        counts = self.counts.astype(np.int32)
-        states = len(counts)
-        phones = self.phones.astype(np.int32)
-        reached = np.zeros((states, int(phones.max(initial=0)) + 1), dtype=bool)  # by a phone; column 0: all is over
-        reached[:, 0] = True
-        reached[self.targets, phones] = True
-        rank = np.cumsum(reached, axis=1, dtype=np.uint8)
-        parts = rank[:, -1].astype(np.int32)  # states that each state becomes
-        base = np.cumsum(parts, dtype=np.int32) - parts
-        targets = base[self.targets] + rank[self.targets, phones] - 1
-        state, token = np.nonzero(reached)
-        del rank, reached
-
-        over = token == 0  # blanks, then whatever may follow; in the others the phone goes on, or is over
-        out = np.where(over, counts[state] + 1, 2).astype(np.int32)
-        first = np.cumsum(out, dtype=np.int32) - out
-        sources = np.repeat(np.arange(states, dtype=np.int32), counts)
-        table = np.zeros(len(state), _STATE)
-        table["final"] = self.finals[state] * language_weight
-        table["first_arc"], table["arcs"] = first, out
-        silent, wordless = (np.bincount(sources[labels == 0], minlength=states) for labels in (phones, self.words))
-        table["input_epsilons"] = np.where(over, silent[state], 1)
-        table["output_epsilons"] = np.where(over, wordless[state] + 1, 2)
-
-        arcs = np.zeros(int(out.sum()), _ARC)
-        arcs["input"][first] = token + 1
-        arcs["target"][first] = np.arange(len(state))
-        ends = first[~over] + 1
-        arcs["target"][ends] = base[state[~over]]
-        where = (first[over] + 1 - (np.cumsum(counts, dtype=np.int32) - counts))[sources]
-        where += np.arange(len(phones), dtype=np.int32)
-        arcs["input"][where] = np.where(phones == 0, 0, phones + 1)
-        arcs["output"][where] = self.words
-        arcs["weight"][where] = self.weights * language_weight + word_cost * (self.words > 0)
-        arcs["target"][where] = targets
-        return int(base[self.start]), table, arcs
+        """The automaton that reads frames, as `topology.write_with_ctc` makes it."""
+        return fst_in_memory(lambda file: write_with_ctc(self, language_weight, word_cost, file))
 
 
-@contextmanager
-def _file(start: int, states: np.ndarray, arcs: np.ndarray) -> Iterator[str]:
-    """The name of a file of OpenFst's type const, in memory where the system can."""
-    with _memory_file() as file:
-        file.write(struct.pack("<i", _MAGIC))
-        for name in (b"const", b"standard"):
-            file.write(struct.pack("<i", len(name)) + name)
-        file.write(struct.pack("<iiQqqq", 2, 0, _EXPANDED, start, len(states), len(arcs)))
-        file.write(states.data)
-        file.write(arcs.data)
-        file.flush()
-        del states, arcs  # whoever reads the file makes its own
-        yield file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
+class StoredGraph(Graph):
+    """A graph as `packed` made it. It is unpacked when somebody looks into it, which searching it seldom takes."""
 
+    def __init__(self, content: bytes, checksum: str, name: object) -> None:
+        """Take what `packed` made, its checksum, and the name that errors give it."""
+        for attribute, value in (("_content", content), ("_checksum", checksum), ("_name", name)):
+            object.__setattr__(self, attribute, value)
 
-def _memory_file() -> io.IOBase:
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("graph"), "wb")
-    return tempfile.NamedTemporaryFile(suffix=".fst")
+    def __getattr__(self, attribute: str) -> object:
+        if attribute.startswith("_") or attribute not in {field.name for field in fields(Graph)}:
+            raise AttributeError(f"a graph has no {attribute!r}")
+        graph = Graph.unpack(self._content, self._name)
+        for field in fields(Graph):
+            object.__setattr__(self, field.name, getattr(graph, field.name))
+        return getattr(graph, attribute)
+
+    def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
+        """As of any graph, but from where an earlier start has kept it."""
+
+        def write(file: BinaryIO) -> None:
+            # Another one, so that this one does not keep in memory what is not needed again.
+            write_with_ctc(Graph.unpack(self._content, self._name), language_weight, word_cost, file)
+
+        return kept_fst(f"{self._checksum} {language_weight} {word_cost}", write)
 
 
 def _steps(weights: np.ndarray) -> np.ndarray:

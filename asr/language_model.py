@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asr.errors import ModelError
 from asr.files import write_description
-from asr.graph import Graph
+from asr.graph import Graph, StoredGraph
 from asr.tokens import TokenTable
 
 FORMAT = 1
@@ -33,7 +33,7 @@ class LanguageModel:
 
     folder: Path
     words: tuple[str, ...]  # id 0 is no word
-    pronunciations: tuple[tuple[tuple[int, ...], ...], ...]  # of each word, as phone ids
+    pronunciations: Sequence[tuple[tuple[int, ...], ...]]  # of each word, as phone ids
     graph: Graph
     weights: DecodingWeights
 
@@ -62,7 +62,8 @@ class LanguageModel:
             )
         contents = {name: _verified(folder / name, checksums.get(name)) for name in (GRAPH, LEXICON)}
         words, pronunciations = _read_lexicon(contents[LEXICON].decode("utf-8"), phones)
-        return cls(folder, words, pronunciations, Graph.unpack(contents[GRAPH], folder / GRAPH), weights)
+        graph = StoredGraph(contents[GRAPH], checksums[GRAPH], folder / GRAPH)
+        return cls(folder, words, pronunciations, graph, weights)
 
 
 def write_language_model(
@@ -97,9 +98,23 @@ def _verified(path: Path, checksum: str | None) -> bytes:
     return content
 
 
-def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], tuple[tuple[tuple[int, ...], ...], ...]]:
-    sounds: dict[str, list[tuple[int, ...]]] = {}
+class _Pronunciations(Sequence):
+    """Of each word of a lexicon, read when they are asked for: a recording needs few of them."""
+
+    def __init__(self, written: list[list[str]], phones: TokenTable) -> None:
+        self._written = written  # of each word
+        self._ids = phones.ids
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+    def __getitem__(self, word: int) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in self._written[word])
+
+
+def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], _Pronunciations]:
+    written: dict[str, list[str]] = {"": []}
     for line in text.splitlines():
-        word, *symbols = line.split()
-        sounds.setdefault(word, []).append(tuple(map(phones.ids.__getitem__, symbols)))
-    return ("", *sounds), ((), *map(tuple, sounds.values()))
+        word, _, sound = line.partition(" ")
+        written.setdefault(word, []).append(sound)
+    return tuple(written), _Pronunciations(list(written.values()), phones)

@@ -27,6 +27,14 @@ settings.register_profile("rill", deadline=None, max_examples=25, derandomize=Tr
 settings.load_profile("rill")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoding graphs are kept where the tests keep their files, not where the user does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with small random weights, scaled so that it says many words, though no sensible ones."""
