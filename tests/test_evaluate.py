@@ -1,14 +1,19 @@
 """Error rates: pooled over words, by source, over the streamed path."""
 
+import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from asr.audio import AudioFile
 from asr.data import read_manifest
 from asr.evaluate import Hypothesis, recognise, score
+from asr.report import write_report
 
 
 def hypothesis(reference, text, source="a", seconds=2.0):
@@ -63,6 +68,44 @@ def test_command_prints_a_row_a_source_and_writes_every_utterance(table, model_f
         assert any(source in line.split("│")[1] for line in done.stdout.splitlines() if "│" in line)
     lines = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
     assert [line["reference"] for line in lines] == ["hello there", "good night"]
+
+
+def test_report_is_one_page_that_shows_and_plays_the_worst(tmp_path):
+    hypotheses = [
+        Hypothesis("good", "a", "one two", "one two", 1.0, 0.1),
+        Hypothesis("bad <b>", "b", "three sat four five", "tree sat five <i>", 5.0, 0.1),
+        Hypothesis("worse", "b", "six", "seven ate", 20.0, 0.1),
+    ]
+    tone = (0.5 * np.sin(np.arange(8_000) / 9)).astype(np.float32)
+    path = tmp_path / "report.html"
+    write_report(path, "a & b", hypotheses, 2, lambda name: tone, 16_000)
+    page = path.read_text(encoding="utf-8")
+    assert "<h1>a &amp; b</h1>" in page and "<b>" not in page and "<i>" not in page
+    text = re.sub(r'"data:[^"]*"', "", page)
+    assert not re.search(r"https?:|//[a-z]|<script|<link|@import", text), "nothing from elsewhere"
+    assert text.index("worse, b, 20.0 s, 2 errors, 200 %") < text.index("bad &lt;b&gt;, b, 5.0 s")
+    assert "good" not in text
+    for row in ("below 2</td><td>1</td><td>2</td><td>0.0", "4 to 8</td><td>1</td><td>4</td><td>75.0",
+                "from 16</td><td>1</td><td>1</td><td>200.0", "all</td><td>3</td><td>7</td><td>71.4",
+                "three</td><td>tree</td><td>1", "four</td><td>1"):  # fmt: skip
+        assert f"<td>{row}" in page
+    assert '<span class="wrong">four</span><span class="wrong"></span>' in page
+    assert '<span class="wrong"></span><span class="added">' in page
+    sounds = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
+    assert len(sounds) == 2
+    (tmp_path / "sound.flac").write_bytes(base64.b64decode(sounds[0]))
+    with AudioFile(tmp_path / "sound.flac", 16_000) as audio:
+        assert np.concatenate(list(audio)) == pytest.approx(tone, abs=1e-4)
+
+
+def test_command_writes_a_report(table, model_folder, tmp_path):
+    done = evaluate(table, "--model", model_folder, "--report", tmp_path / "report.html", "--worst", 1)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<audio ") == 1 and "The 1 worst utterances" in page
+    for wrong in (tmp_path, tmp_path / "report.doc", tmp_path / "no" / "report.html"):
+        done = evaluate(table, "--model", model_folder, "--report", wrong)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "--report" in done.stderr
 
 
 def test_rows_left_out_are_named_and_fail_the_command(table, model_folder):

@@ -23,6 +23,11 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write every utterance here as a JSON line.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write an HTML page here: scores, confused words, the worst utterances to read and to hear."),
+    ] = None,
+    worst: Annotated[int, typer.Option(help="Utterances in the report.", min=0)] = 20,
 ) -> int:
     """Stream the recordings of TABLE and print word and character error rates by source.
 
@@ -36,8 +41,9 @@ def evaluate(
     from asr.cli.training_extra import training_extra
 
     with training_extra():
-        from asr.data import merge, read_manifest
+        from asr.data import load_audio, merge, read_manifest
         from asr.evaluate import recognise, score
+        from asr.report import write_report
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
@@ -46,6 +52,8 @@ def evaluate(
     from asr.recognizer import Recognizer
     from asr.writers import LineWriter
 
+    if report is not None:
+        _check_report(report)
     manifest = merge(read_manifest(table) for table in tables)
     recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm)
     console = Console(stderr=True)
@@ -68,6 +76,25 @@ def evaluate(
             f"{100 * row.character_error_rate:.1f}", f"{row.real_time_factor:.4f}",
         )  # fmt: skip
     Console(width=None if console.is_terminal else 120).print(table)
+    if report is not None:
+        places = {utterance.id: utterance for utterance in manifest.utterances}
+        rate = recognizer.sample_rate
+        write_report(
+            report, str(table.title), hypotheses, worst, lambda name: load_audio(places[name], rate), rate
+        )  # fmt: skip
     for rejected in manifest.rejected:
         complain(f"left out {rejected.id or 'a row'} (line {rejected.line}): {rejected.reason}")
     return 1 if manifest.rejected else 0
+
+
+def _check_report(path: Path) -> None:
+    """Tell before the work, rather than after it, that a report cannot be written."""
+    import os
+
+    from asr.errors import UsageError
+
+    folder = path.absolute().parent
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise UsageError(f"--report {path} must be a file that ends in .html")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--report {path} cannot be written: {folder} is no folder that this user may write in")
