@@ -23,8 +23,8 @@ from streaming.results import WordSpan
 class SearchOptions:
     """How much of the graph is kept alive: less is faster, more finds better paths."""
 
-    beam: float = 16.0  # nats behind the best path at which another is given up
-    most_active: int = 3_000  # paths
+    beam: float = 12.0  # nats behind the best path at which another is given up
+    most_active: int = 1_000  # paths
     certain_blank: float = 0.995  # of frames in a row more surely blank than this only the first is searched
     alternatives_beam: float = 10.0  # nats, of the search for alternatives
 
@@ -140,9 +140,10 @@ class GraphDecoder:
         texts = [self._texts[word] for word in words]
         spans = spans_of_words(tokens, sounds)
         peaks = np.exp(rows[np.arange(len(tokens)), tokens])
+        confidences = _confidences(tokens, peaks, spans)
         found = tuple(
-            WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, _confidence(tokens, peaks, start, end))
-            for text, (start, end) in zip(texts, spans, strict=True)
+            WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, confidence)
+            for text, (start, end), confidence in zip(texts, spans, confidences, strict=True)
         )
         if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
             return ()
@@ -193,9 +194,14 @@ def _cost(path: kaldifst.Lattice) -> float:
     return weight.value1 + weight.value2
 
 
-def _confidence(tokens: np.ndarray, peaks: np.ndarray, start: int, end: int) -> float:
-    """Mean over a word's phones of the highest probability each reached."""
-    runs = start + np.concatenate([[0], np.flatnonzero(np.diff(tokens[start:end])) + 1])
-    highest = np.maximum.reduceat(peaks[:end], runs)
-    spoken: Sequence[float] = highest[tokens[runs] != BLANK]
-    return float(min(1.0, np.mean(spoken))) if len(spoken) else 0.0
+def _confidences(tokens: np.ndarray, peaks: np.ndarray, spans: Sequence[tuple[int, int]]) -> list[float]:
+    """Of each word, the mean over its phones of the highest probability each reached; of all words at once."""
+    if not spans:
+        return []
+    starts, ends = np.array(spans).T
+    runs = np.unique(np.concatenate([[0], np.flatnonzero(np.diff(tokens)) + 1, starts, ends[ends < len(tokens)]]))
+    spoken = tokens[runs] != BLANK
+    highest = np.concatenate([[0], np.cumsum(np.where(spoken, np.maximum.reduceat(peaks, runs), 0), dtype=float)])
+    phones = np.concatenate([[0], np.cumsum(spoken)])
+    first, last = np.searchsorted(runs, starts), np.searchsorted(runs, ends)
+    return ((highest[last] - highest[first]) / np.maximum(phones[last] - phones[first], 1)).clip(0, 1).tolist()
