@@ -95,13 +95,17 @@ class TerminalCaptions:
         self._live.__exit__(*error)
 
     def show(self, results: tuple[Result, ...], status: Status) -> None:
-        from rich.text import Text
-
         for result in results:
             self._open = None if result.final else result
             if result.final and result.text:
-                self._live.console.print(Text.assemble((f"{_clock(result.start_seconds)} ", "cyan"), result.text))
+                self._live.console.print(self.line(result))
         self._live.update(self.screen(status), refresh=True)
+
+    def line(self, result: Result) -> Text:
+        """A final result as it scrolls up."""
+        from rich.text import Text
+
+        return Text.assemble((f"{_clock(result.start_seconds)} ", "cyan"), result.text)
 
     def screen(self, status: Status) -> Text:
         """The lines that are shown anew each time: what is being said, and how it goes."""
