@@ -40,8 +40,15 @@ def build_graph(arpa: Path, pronunciations: Sequence[tuple[str, Sequence[int]]],
         folder: for files on the way.
     """
     words = list(dict.fromkeys(word for word, _ in pronunciations))
+    return compose(_grammar(arpa, words, folder), pronunciations, phones, folder)
+
+
+def compose(
+    grammar: kaldifst.StdVectorFst, pronunciations: Sequence[tuple[str, Sequence[int]]], phones: int, folder: Path
+) -> Graph:
+    """L∘G of any G, an acceptor of words numbered as for `build_graph`, with one more label for backing off."""
+    words = list(dict.fromkeys(word for word, _ in pronunciations))
     lexicon = _lexicon(pronunciations, {word: k for k, word in enumerate(words, start=1)}, phones)
-    grammar = _grammar(arpa, words, folder)
     kaldifst.add_self_loops(lexicon, [phones], [len(words) + 1])  # backing off reads no phone
     kaldifst.arcsort(lexicon, "olabel")
     kaldifst.arcsort(grammar, "ilabel")

@@ -12,6 +12,7 @@ import numpy as np
 from asr.audio import AudioFile
 from asr.ctc import GreedyDecoder
 from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
+from asr.grammar_graph import grammar_model
 from asr.graph_decoder import GraphDecoder
 from asr.hotword_graph import with_hotwords
 from asr.hotwords import read_hotwords
@@ -54,6 +55,7 @@ class Recognizer:
         decoder: str | None = None,
         lm: str | Path | None = None,
         hotwords: str | Path | Mapping[str, float] | Iterable[str] | None = None,
+        grammar: str | Path | None = None,
         endpoint: EndpointRule | None = None,
         stability: StabilityRule | None = None,
         threads: int = 1,
@@ -71,6 +73,8 @@ class Recognizer:
             hotwords: words and phrases that are likelier than the language model thinks, each ``phrase`` or
                 ``phrase:boost``, or a mapping of boosts (nats a word): several, or one string with commas between them,
                 or the path of a file that has one a line.
+            grammar: path of a file that says what may be said, in the notation of `asr.grammar`, and nothing else is
+                recognised; it takes the place of the language model.
             endpoint: when an utterance of a stream is over.
             stability: when words of a partial result are promised to stay.
             threads: cores that the onnx engine may use for one stream.
@@ -78,7 +82,8 @@ class Recognizer:
                 thread runs its own.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
-                language model for ``lm``, hotwords that cannot be heeded, batching for ``torch``.
+                language model for ``lm``, hotwords that cannot be heeded, a wrong grammar or one
+                beside ``lm`` or ``hotwords``, batching for ``torch``.
             ModelError: an unknown, incomplete or altered model or language model.
         """
         _check_choice("engine", engine, ENGINES)
@@ -88,7 +93,7 @@ class Recognizer:
             raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
         package = ModelPackage.open(model)
         try:
-            words = _open_decoder(package, decoder, lm, hotwords)
+            words = _open_decoder(package, decoder, lm, hotwords, grammar)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
             network = _open_engine(package, engine, head, threads, batching)
             return cls(Runner(network, words, endpoint, stability), words, network)
@@ -267,7 +272,13 @@ def _open_decoder(
     decoder: str | None,
     lm: str | Path | None,
     hotwords: str | Path | Mapping[str, float] | Iterable[str] | None,
+    grammar: str | Path | None,
 ) -> Decoder:
+    if grammar is not None:
+        for what, given in {"lm": lm, "hotwords": hotwords, "decoder greedy": decoder == "greedy" or None}.items():
+            if given is not None:
+                raise UsageError(f"a grammar takes the place of the language model; leave out {what}, or the grammar")
+        return GraphDecoder(grammar_model(Path(grammar), package.phones))
     folder = package.language_model if lm is None else Path(lm)
     if decoder == "greedy" or (decoder is None and folder is None):
         if lm is not None:

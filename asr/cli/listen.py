@@ -18,6 +18,7 @@ from asr.cli.options import (
     EndSilence,
     EngineName,
     Forget,
+    GrammarFile,
     Hotwords,
     LanguageModelFolder,
     LeadSilence,
@@ -54,6 +55,7 @@ def listen(
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
     hotwords: Hotwords = None,
+    grammar: GrammarFile = None,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; less is livelier.")] = 100,
     end_silence: EndSilence = None,
     end_sentence: EndSentence = None,
@@ -74,7 +76,9 @@ def listen(
     from asr.recognizer import Recognizer, chunk_samples
     from asr.sound_file import SoundFile, check_sound_path
 
-    check_server_options(server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords)
+    check_server_options(
+        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar
+    )
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(FORMATS)}")
     if seconds is not None and seconds <= 0:
@@ -89,8 +93,9 @@ def listen(
     with ExitStack() as stack:
         if server is None:
             recognizer = Recognizer.load(
-                model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, endpoint=rule
-            )
+                model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
+                endpoint=rule,
+            )  # fmt: skip
             ear = _LocalEar(recognizer)
         else:
             from asr.client import Client

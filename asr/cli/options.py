@@ -20,6 +20,9 @@ Hotwords = Annotated[
     str | None,
     typer.Option(metavar="FILE|WORDS", help="Words and phrases to expect: 'a, b:2.5', or a file with one a line."),
 ]
+GrammarFile = Annotated[
+    Path | None, typer.Option("--grammar", help="A file that says what may be said; nothing else is recognised.")
+]
 Server = Annotated[
     str | None, typer.Option("--server", help="Let a Rill server recognise, such as http://127.0.0.1:8000.")
 ]

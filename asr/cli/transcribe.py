@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from asr.cli.options import DecoderName, EngineName, Hotwords, LanguageModelFolder, Model
+from asr.cli.options import DecoderName, EngineName, GrammarFile, Hotwords, LanguageModelFolder, Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +62,7 @@ def transcribe(
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
     hotwords: Hotwords = None,
+    grammar: GrammarFile = None,
     jobs: Annotated[int, typer.Option(help="Files transcribed at the same time.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out files whose texts are in the folder.")] = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; the text is the same.")] = 2_000,
@@ -95,7 +96,7 @@ def transcribe(
         raise _usage("--resume is for a folder of texts; give --output FOLDER")
     recognizer = Recognizer.load(
         DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords,
-        batching=_batching(jobs, engine),
+        grammar=grammar, batching=_batching(jobs, engine),
     )  # fmt: skip
     chunk = chunk_samples(chunk_ms, recognizer.sample_rate)
     status = 0
