@@ -12,7 +12,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -30,7 +30,6 @@ SAMPLE_RATE = 16_000  # of a stream, unless another is given
 KEY_VARIABLE = "RILL_API_KEY"
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
-FILE_BLOCK_SECONDS = 1.0
 UNAUTHORIZED = ("unauthorized", 401)  # how a server says that it wants another key
 FULL = ("busy", 503)
 
@@ -86,9 +85,14 @@ class Client:
             AudioError: missing, empty, not audio.
             ServerError: as for `stream`.
         """
-        with AudioFile(path, SAMPLE_RATE) as file, self.open(SAMPLE_RATE) as stream:
-            finals = [result for result in stream.fed_by(file) if result.final]
-            return joined(finals, stream.seconds)
+        with AudioFile(path, SAMPLE_RATE) as file, self.transcript() as transcript:
+            for samples in file:
+                transcript.hear(samples)
+            return transcript.result()
+
+    def transcript(self) -> RemoteTranscript:
+        """Begin a recording whose samples come at `SAMPLE_RATE`; raises ServerError as for `open`."""
+        return RemoteTranscript(self.open())
 
     def _connect(self, sample_rate: int) -> ClientConnection:
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
@@ -276,6 +280,40 @@ class RemoteStream:
                 "what was recognised until then is kept"
             )
         )
+
+
+class RemoteTranscript:
+    """A recording as far as a server has heard it, a context manager; else as `asr.recognizer.Transcript`."""
+
+    def __init__(self, stream: RemoteStream) -> None:
+        self._stream = stream
+        self._finals: list[Result] = []
+        self._broken = False
+
+    def __enter__(self) -> RemoteTranscript:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.__exit__()
+
+    def hear(self, samples: np.ndarray) -> None:
+        """Send samples (N,); raises ServerError when the connection broke off."""
+        self._keep(self._stream.hear, samples)
+
+    def result(self) -> Result:
+        """One final result of all that was sent; after a ServerError, of what came before it."""
+        if not self._broken:
+            self._keep(self._stream.finish)
+        return joined(self._finals, self._stream.seconds)
+
+    def _keep(self, act: Callable[..., Iterable[Result]], *arguments: Any) -> None:
+        try:
+            for result in act(*arguments):
+                if result.final:
+                    self._finals.append(result)
+        except ServerError:
+            self._broken = True
+            raise
 
 
 def _result(event: dict[str, Any]) -> Result:

@@ -1,13 +1,8 @@
-"""A server in a second process, and Chromium with a microphone that plays a recording: for tests of the page."""
+"""Chromium with a microphone that plays a recording: for tests of the page."""
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,44 +32,3 @@ def chromium(heard: Path) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
-
-
-class ServerProcess:
-    """`asr serve` in a process of its own."""
-
-    def __init__(self, *options: str, port: int = 0, key: str | None = None) -> None:
-        command = [sys.executable, "-m", "asr", "serve", "--engine", "onnx", "--port", str(port), *options]
-        environment = {name: value for name, value in os.environ.items() if name != "RILL_API_KEY"}
-        if key is not None:
-            environment["RILL_API_KEY"] = key
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        self.log: list[str] = []
-        self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    @property
-    def url(self) -> str:
-        """Where it serves; waits until it does."""
-        assert self._listening.wait(60), "the server does not start"
-        found = [match[0] for line in self.log if (match := re.search(r"http://\S+:\d+", line))]
-        assert found, "".join(self.log)
-        return found[0]
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rsplit(":", 1)[1])
-
-    def kill(self) -> None:
-        """As a crash would."""
-        self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        self.process.stderr.close()
-
-    def _read(self) -> None:
-        for line in self.process.stderr:
-            self.log.append(line)
-            if "http://" in line:
-                self._listening.set()
-        self._listening.set()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
+import struct
+import wave
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import ServerProcess, chromium
+from browser import chromium
 from conftest import SAMPLES, wav_bytes
+from serving import Server, serving
 
 from asr.audio import AudioFile
 from asr.client import Client
@@ -39,28 +43,42 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield browser
 
 
+class Restartable:
+    """A server that can crash and come back at the same address."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self.server: Server
+        self.start("0")
+
+    def start(self, port: str) -> None:
+        self.server = self._running.enter_context(serving("--engine", "onnx", "--port", port))
+
+    def kill(self) -> None:
+        self._running.close()
+
+
 @pytest.fixture(scope="module")
-def servers(browser: Browser) -> Iterator[dict[str, ServerProcess]]:
-    """Started together: one that anybody may use, and one that wants a key."""
-    running = {"open": ServerProcess(), "locked": ServerProcess(key=KEY)}
-    yield running
-    for server in running.values():
-        server.kill()
+def host(browser: Browser) -> Iterator[Restartable]:
+    """One server for all these tests."""
+    host = Restartable()
+    yield host
+    host.kill()
 
 
 @pytest.fixture
-def open_page(browser: Browser, servers: dict[str, ServerProcess]) -> Iterator[Callable[..., Page]]:
+def open_page(browser: Browser, host: Restartable) -> Iterator[Callable[..., Page]]:
     """A function that opens the page in a fresh profile; at the end, nothing may have been complained about."""
     contexts, complaints, expected = [], [], []
 
-    def open_page(server: str = "open", microphone: bool = True, complaining: str = "", **options: object) -> Page:
+    def open_page(server: Server | None = None, microphone: bool = True, complaining: str = "", **options) -> Page:
         context = browser.new_context(permissions=["microphone"] if microphone else [], **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(servers[server].url)
+        page.goto((server or host.server).url)
         if complaining:
             expected.append(complaining)
         return page
@@ -141,13 +159,13 @@ def test_stopping_in_the_midst_keeps_the_last_words(open_page: Callable[..., Pag
 
 
 def test_a_dropped_recording_reads_like_the_command(
-    open_page: Callable[..., Page], servers: dict[str, ServerProcess]
+    open_page: Callable[..., Page], host: Restartable
 ) -> None:
     page = open_page()
     drop(page, "numbers.wav", (SAMPLES / "numbers.wav").read_bytes())
     page.wait_for_selector("#state[data-state=working]")
     page.wait_for_selector("#state[data-state=idle]")
-    result = Client(servers["open"].url).transcribe(SAMPLES / "numbers.wav")
+    result = Client(host.server.url).transcribe(SAMPLES / "numbers.wav")
     assert finals(page) == result.text
     assert downloaded(page, "srt") == as_srt("", result) + "\n"
     assert downloaded(page, "vtt") == as_vtt("", result) + "\n"
@@ -156,6 +174,22 @@ def test_a_dropped_recording_reads_like_the_command(
     assert finals(page) != result.text
     page.click("#notice-action")  # the former captions come back
     assert finals(page) == result.text
+
+
+def test_a_recording_that_the_browser_cannot_decode_is_uploaded(open_page: Callable[..., Page], tmp_path: Path) -> None:
+    with wave.open(str(SAMPLES / "greeting.wav")) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        rate = file.getframerate()
+    path = tmp_path / "greeting.au"
+    path.write_bytes(b".snd" + struct.pack(">5I", 24, 2 * len(samples), 3, rate, 1) + samples.astype(">i2").tobytes())
+    page = open_page(complaining="400 (Bad Request)")
+    page.set_input_files("#file", path)
+    wait_for_text(page, "show")
+    assert finals(page) == SENTENCE
+    page.wait_for_selector("#state[data-state=idle]")
+    drop(page, "noise.bin", b"no audio at all" * 10)
+    page.wait_for_selector("#notice:not([hidden])")
+    assert page.inner_text("#notice-text").startswith("noise.bin: ")
 
 
 @pytest.mark.parametrize(
@@ -176,17 +210,17 @@ def test_a_microphone_that_cannot_be_had_is_explained(
 
 
 def test_a_server_that_goes_and_comes_back_costs_no_words(
-    open_page: Callable[..., Page], servers: dict[str, ServerProcess]
+    open_page: Callable[..., Page], host: Restartable
 ) -> None:
     page = open_page(complaining=REFUSED)
     page.click("#record")
     wait_for_text(page, "good", "#partial")
-    port = servers["open"].port
-    servers["open"].kill()
+    port = host.server.port
+    host.kill()
     page.wait_for_selector("#state[data-state=waiting]")
     assert "Go on speaking" in page.inner_text("#notice-text")
     assert "good" in page.inner_text("#partial"), "what was there stays to be read"
-    servers["open"] = ServerProcess(port=port)
+    host.start(str(port))
     wait_for_text(page, "show")
     assert finals(page) == SENTENCE
     assert page.inner_text("#state") == "Listening" and not page.locator("#notice").is_visible()
@@ -219,17 +253,18 @@ def test_the_keyboard_is_enough(open_page: Callable[..., Page]) -> None:
 
 
 def test_a_key_is_asked_for_until_it_fits(open_page: Callable[..., Page]) -> None:
-    page = open_page("locked", complaining="401")
-    page.click("#record")
-    page.wait_for_selector("#key-dialog[open]")
-    assert page.evaluate("document.activeElement.id") == "key"
-    page.keyboard.type("wrong")
-    page.keyboard.press("Enter")
-    wait_for_text(page, "does not take", "#key-hint")
-    page.keyboard.type(KEY)
-    page.keyboard.press("Enter")
-    wait_for_text(page, "show")
-    assert finals(page) == SENTENCE, "what was said before the key fitted is written down too"
+    with serving("--engine", "onnx", RILL_API_KEY=KEY) as server:
+        page = open_page(server, complaining="401")
+        page.click("#record")
+        page.wait_for_selector("#key-dialog[open]")
+        assert page.evaluate("document.activeElement.id") == "key"
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        wait_for_text(page, "does not take", "#key-hint")
+        page.keyboard.type(KEY)
+        page.keyboard.press("Enter")
+        wait_for_text(page, "show")
+        assert finals(page) == SENTENCE, "what was said before the key fitted is written down too"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -89,18 +89,21 @@ def listen(
     if server is not None and any(value is not None for value in (*ends, forget)):
         raise UsageError("when an utterance ends cannot be chosen with --server, which has its own rule")
     rule = endpoint_rule(*ends, forget)
+    client = None
+    if server is not None:
+        from asr.client import Client
+
+        client = Client(server, api_key)
     chosen = find_device(device)
     with ExitStack() as stack:
-        if server is None:
+        if client is None:
             recognizer = Recognizer.load(
                 model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
                 endpoint=rule,
             )  # fmt: skip
             ear = _LocalEar(recognizer)
         else:
-            from asr.client import Client
-
-            ear = stack.enter_context(Client(server, api_key).open())
+            ear = stack.enter_context(client.open())
         chunk_samples(chunk_ms, ear.sample_rate)
         microphone = stack.enter_context(Microphone(chosen, ear.sample_rate))
         sound = None if save_audio is None else stack.enter_context(SoundFile(save_audio, ear.sample_rate))

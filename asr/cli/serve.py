@@ -32,6 +32,11 @@ def serve(
     ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate in PEM form, for https and wss.")] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     log_transcripts: Annotated[bool, typer.Option("--log-transcripts", help="Log what is said.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run replicas on a Ray cluster, behind one address.")] = False,
+    replicas: Annotated[int, typer.Option(help="Of the server, under Ray.")] = 1,
+    max_replicas: Annotated[
+        int | None, typer.Option(help="Under Ray, as many as the streams need, to this number.", show_default=False)
+    ] = None,
 ) -> None:
     """Serve live streams and files to many clients, and a page for the browser.
 
@@ -66,6 +71,16 @@ def serve(
     except ValueError as error:
         raise UsageError(str(error)) from error
     name = model or DEFAULT_MODEL
+    if ray:
+        from asr.server.ray_serve import Fleet
+        from asr.server.ray_serve import run as run_fleet
+
+        if wyoming_port is not None or ssl_certfile is not None or ssl_keyfile is not None:
+            raise UsageError("Wyoming and certificates do not go with --ray; put a proxy before it")
+        run_fleet(Fleet(name, engine, decoder, lm, replicas, max_replicas, options=options), host, port)
+        return
+    if replicas != 1 or max_replicas is not None:
+        raise UsageError("--replicas and --max-replicas go with --ray")
     metrics = Metrics()
     batching = None if engine == "torch" else Batching(most=max_streams, observe=metrics.batch_size.observe)
     with Recognizer.load(name, engine=engine, decoder=decoder, lm=lm, batching=batching) as recognizer:

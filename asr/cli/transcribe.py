@@ -7,34 +7,30 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, EngineName, GrammarFile, Hotwords, LanguageModelFolder, Model
+from asr.cli.options import (
+    ApiKey,
+    DecoderName,
+    EngineName,
+    GrammarFile,
+    Hotwords,
+    LanguageModelFolder,
+    Model,
+    Server,
+    check_server_options,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from asr.audio import AudioFile, RawAudio
-    from asr.cli.progress import Progress
-    from asr.errors import AudioError
+    from asr.cli.transcribers import Outcome
     from asr.outputs import Recording
-    from asr.recognizer import Recognizer
-    from streaming.results import Result
 
 STDIN = "-"
-
-
-class Outcome(NamedTuple):
-    """What became of a recording."""
-
-    recording: Recording
-    result: Result | None
-    problem: str | AudioError | None  # what is wrong with it; there may be a result all the same
-    interrupted: bool = False  # by Ctrl-C: the result is of what was heard until then
 
 
 def transcribe(
@@ -69,6 +65,9 @@ def transcribe(
     raw_rate: Annotated[
         int | None, typer.Option(help="- is raw signed 16-bit little-endian mono samples at this rate in Hz.")
     ] = None,
+    server: Server = None,
+    api_key: ApiKey = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Spread the files over a Ray cluster, --jobs at a time.")] = False,
 ) -> int:
     """Transcribe audio or video files of any length and format.
 
@@ -79,6 +78,8 @@ def transcribe(
     """
     from asr.cli.main import INTERRUPTED, complain
     from asr.cli.progress import progress
+    from asr.cli.transcribers import by_ray, by_server, here
+    from asr.errors import ServerError
     from asr.outputs import OutputFolder, find_recordings, parse_formats
     from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer, chunk_samples
@@ -87,6 +88,11 @@ def transcribe(
 
     formats = parse_formats(format)
     _check_options(files, output, raw_rate, jobs)
+    check_server_options(
+        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar
+    )
+    if ray and (server is not None or STDIN in files):
+        raise _usage(f"--ray is for files and models here; leave out {'--server' if server is not None else STDIN}")
     recordings, problems = find_recordings(files)
     several = len(recordings) > 1 or any(os.path.isdir(name) for name in files)
     folder = None
@@ -94,11 +100,8 @@ def transcribe(
         folder = OutputFolder(output, formats, recordings)
     elif resume:
         raise _usage("--resume is for a folder of texts; give --output FOLDER")
-    recognizer = Recognizer.load(
-        DEFAULT_MODEL if model is None else model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords,
-        grammar=grammar, batching=_batching(jobs, engine),
-    )  # fmt: skip
-    chunk = chunk_samples(chunk_ms, recognizer.sample_rate)
+    local = {"engine": engine, "decoder": decoder, "lm": lm, "hotwords": hotwords, "grammar": grammar}
+    chunk_samples(chunk_ms, 1_000)
     status = 0
     for problem in problems:
         status = complain(problem)
@@ -107,11 +110,21 @@ def transcribe(
     line = None
     if folder is None:
         line = DOCUMENTS[formats[0]] if formats[0] in DOCUMENTS else line_format(formats[0], several)
-    with LineWriter(output if folder is None else None) as writer, progress([one.name for one in todo]) as shown:
+    with ExitStack() as stack:
+        if ray:  # which takes long to start
+            transcribed = by_ray(stack, jobs, chunk_ms, model or DEFAULT_MODEL, local) if todo else None
+        elif server is not None:
+            transcribed = by_server(server, api_key, chunk_ms, raw_rate)
+        else:
+            recognizer = Recognizer.load(model or DEFAULT_MODEL, batching=_batching(jobs, engine), **local)
+            transcribed = here(recognizer, chunk_ms, raw_rate)
+        writer = stack.enter_context(LineWriter(output if folder is None else None))
+        shown = stack.enter_context(progress([one.name for one in todo]))
 
         def work(recording: Recording, stop: Event) -> Outcome:
-            outcome = _transcribed(recognizer, recording, chunk, raw_rate, shown, stop)
-            if folder is not None and outcome.result is not None and not outcome.interrupted:
+            outcome = transcribed(recording, shown, stop)
+            partial = outcome.interrupted or isinstance(outcome.problem, ServerError)
+            if folder is not None and outcome.result is not None and not partial:
                 folder.write(recording, _printable(recording.name), outcome.result)
             return outcome
 
@@ -184,75 +197,12 @@ def _outcomes(
         while futures:
             yield futures.popleft().result()
     except KeyboardInterrupt:
+        from asr.cli.transcribers import Outcome
+
         yield Outcome(recordings[0], None, None, interrupted=True)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-
-
-def _transcribed(
-    recognizer: Recognizer, recording: Recording, chunk: int, raw_rate: int | None, shown: Progress, stop: Event
-) -> Outcome:
-    from asr.errors import AudioError
-
-    try:
-        with _opened(recording.name, recognizer.sample_rate, raw_rate) as audio:
-            shown.begin(recording.name, audio.seconds)
-            result, interrupted = _recognise(recognizer, audio, chunk, recording.name, shown, stop)
-    except AudioError as error:
-        return Outcome(recording, None, error)
-    finally:
-        shown.end(recording.name)
-    if interrupted:
-        heard = f"interrupted after {result.end_seconds:.1f} s of audio; the text is of that part"
-        return Outcome(recording, result, f"{recording.name}: {heard}", interrupted=True)
-    return Outcome(recording, result, audio.damage)
-
-
-def _recognise(
-    recognizer: Recognizer, audio: AudioFile | RawAudio, chunk: int, name: str, shown: Progress, stop: Event
-) -> tuple[Result, bool]:
-    """The result of a recording, and whether Ctrl-C ended it early."""
-    from asr.recognizer import Transcript
-    from streaming.sources import rechunked
-
-    transcript = Transcript(recognizer)
-    interrupted = False
-
-    def until_interrupted() -> Iterator[np.ndarray]:
-        nonlocal interrupted
-        try:
-            yield from audio
-        except KeyboardInterrupt:  # while waiting for audio: the end of it, so that what has come is still heard
-            interrupted = True
-
-    try:
-        for samples in rechunked(until_interrupted(), chunk):
-            transcript.hear(samples)
-            shown.hear(name, len(samples) / recognizer.sample_rate, audio.seconds)
-            if stop.is_set():
-                interrupted = True
-                break
-    except KeyboardInterrupt:
-        interrupted = True
-    return transcript.result(), interrupted
-
-
-def _opened(name: str, sample_rate: int, raw_rate: int | None) -> AudioFile | RawAudio:
-    from asr.audio import AudioFile, RawAudio, looks_like_a_file
-    from asr.errors import AudioError
-
-    if name != STDIN:
-        return AudioFile(name, sample_rate)
-    stdin = sys.stdin.buffer
-    if stdin.isatty():
-        raise _usage("stdin is a terminal; pipe audio into it, as in: asr transcribe - < speech.wav")
-    if raw_rate is not None:
-        return RawAudio(stdin, "stdin", raw_rate, sample_rate)
-    head = stdin.peek(12)
-    if head and not looks_like_a_file(head):
-        raise AudioError("stdin: is no audio file; give --raw-rate if it is raw 16-bit samples")
-    return AudioFile(stdin, sample_rate)
 
 
 def _usage(message: str) -> Exception:

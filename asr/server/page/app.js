@@ -229,7 +229,7 @@ async function transcribe(file) {
   try {
     const samples = await decoded(file, SAMPLE_RATE);
     if (!stopping.signal.aborted) {
-      await (samples ? streamed(file, samples, present, stopping.signal) : uploaded(file, stopping.signal));
+      await (samples ? streamed(file, samples, present, stopping.signal) : uploaded(file, present, stopping.signal));
     }
   } catch (error) {
     if (!(error instanceof RecordingError)) throw error;
@@ -253,13 +253,14 @@ async function streamed(file, samples, present, signal) {
   await present.session.finish();
 }
 
-async function uploaded(file, signal) {
+async function uploaded(file, present, signal) {
   const result = await upload(file, keys.value, (share) => {
     if (share < 1) $("progress").value = share;
     else $("progress").removeAttribute("value"); // the server works; how far it is it does not tell
     showState("working", share < 1 ? `Uploading ${file.name}` : `Transcribing ${file.name}`);
   }, signal);
   if (!result) return;
+  present.seconds = result.duration;
   transcript.lasts(result.duration);
   $("clock").textContent = clock(result.duration);
   hear({ text: result.text, words: result.words ?? [], start: 0, end: result.duration, final: true });

@@ -1,0 +1,153 @@
+"""Many replicas of the server on a Ray cluster: one address, as many replicas as there are speakers.
+
+Every replica is a whole server with its own copy of the model, and keeps nothing that another one would need: a stream
+lives and dies with its connection. Ray Serve starts the replicas, spreads connections over them and replaces those
+that die.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import ServerError, UsageError
+from asr.package import DEFAULT_MODEL
+from asr.server.options import ServerOptions
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from ray.serve import Application
+
+BUSY_SHARE = 0.7  # of a replica's streams that are taken on the average, before another one is started
+SPARE_REQUESTS = 16  # beside the streams: the page, health, refusals
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """How many replicas, and what each of them is."""
+
+    model: str = DEFAULT_MODEL
+    engine: str = "int8"
+    decoder: str | None = None
+    lm: Path | None = None
+    replicas: int = 1  # at the least
+    max_replicas: int | None = None  # None: no more than that
+    cores: float = 1.0  # that Ray sets aside for a replica
+    options: ServerOptions = field(default_factory=ServerOptions)
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1:
+            raise UsageError(f"--replicas must be a whole number from 1, got {self.replicas}")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise UsageError(f"--max-replicas {self.max_replicas} is below --replicas {self.replicas}")
+
+    def build(self) -> FastAPI:
+        """The application of one replica; loads the model."""
+        from asr.recognizer import Recognizer
+        from asr.server.app import create_app
+        from asr.server.metrics import Metrics
+        from streaming.batcher import Batching
+
+        metrics = Metrics()
+        observe = metrics.batch_size.observe
+        batching = None if self.engine == "torch" else Batching(most=self.options.max_streams, observe=observe)
+        recognizer = Recognizer.load(
+            self.model, engine=self.engine, decoder=self.decoder, lm=self.lm, batching=batching
+        )  # its threads end with the replica's process
+        return create_app(recognizer, self.options, Path(self.model).name, metrics)
+
+
+def application(fleet: Fleet) -> Application:
+    """A Ray Serve application, for `ray.serve.run`. Raises UsageError if Ray is not installed."""
+    serve = require_ray().serve
+
+    def build() -> FastAPI:
+        return fleet.build()
+
+    scale: dict[str, Any] = {"num_replicas": fleet.replicas}
+    if fleet.max_replicas is not None:
+        scale = {
+            "autoscaling_config": {
+                "min_replicas": fleet.replicas,
+                "max_replicas": fleet.max_replicas,
+                "target_ongoing_requests": BUSY_SHARE * fleet.options.max_streams,
+            }
+        }
+    deployment = serve.deployment(
+        name="rill",
+        max_ongoing_requests=fleet.options.max_streams + SPARE_REQUESTS,
+        graceful_shutdown_timeout_s=fleet.options.grace_seconds,
+        ray_actor_options={"num_cpus": fleet.cores},
+        **scale,
+    )
+    return deployment(serve.ingress(build)()).bind()
+
+
+def from_arguments(arguments: dict[str, str]) -> Application:
+    """For `serve run asr.server.ray_serve:from_arguments replicas=2`: all fields of a `Fleet`, and of its options.
+
+    Raises:
+        UsageError: an unknown argument, or a value that cannot be.
+    """
+    from dataclasses import fields
+
+    kinds = {**_kinds(ServerOptions), **_kinds(Fleet)}
+    kinds.pop("options")
+    unknown = sorted(set(arguments) - set(kinds))
+    if unknown:
+        raise UsageError(f"unknown argument {unknown[0]!r}; give {', '.join(kinds)}")
+    try:
+        given = {name: kinds[name](value) for name, value in arguments.items()}
+        own = {one.name for one in fields(Fleet)}
+        options = ServerOptions(**{name: value for name, value in given.items() if name not in own})
+        return application(Fleet(**{name: value for name, value in given.items() if name in own}, options=options))
+    except ValueError as error:
+        raise UsageError(f"an argument cannot be used: {error}") from error
+
+
+def run(fleet: Fleet, host: str, port: int) -> None:
+    """Serve until Ctrl-C, on the cluster that RAY_ADDRESS names, or on this machine alone.
+
+    Raises:
+        UsageError: Ray is not installed.
+        ServerError: the replicas do not start.
+    """
+    import signal
+    import sys
+    import threading
+
+    ray = require_ray()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="warning")
+    try:
+        ray.serve.start(http_options={"host": host, "port": port})
+        ray.serve.run(application(fleet), name="rill", route_prefix="/")
+        print(f"asr: serving {Path(fleet.model).name} on http://{host}:{port} by Ray; Ctrl-C ends it", file=sys.stderr)
+        stop.wait()
+    except RuntimeError as error:
+        raise ServerError(f"the replicas do not start: {error}") from error
+    finally:
+        ray.serve.shutdown()
+        ray.shutdown()
+
+
+def require_ray() -> Any:
+    """The module `ray`, with `ray.serve`; raises UsageError if it is not installed."""
+    try:
+        import ray
+        import ray.serve
+    except ImportError as error:
+        raise UsageError(f"this needs {error.name}, which is not installed: pip install 'rill-asr[ray]'") from error
+    return ray
+
+
+def _kinds(of: type) -> dict[str, Any]:
+    """How the text of an argument becomes a field's value."""
+    from dataclasses import fields
+
+    makers = {"int": int, "float": float, "bool": lambda text: text.lower() in ("1", "true", "yes"), "Path": Path}
+    return {one.name: makers.get(str(one.type).split(" | ")[0], str) for one in fields(of)}

@@ -1,0 +1,157 @@
+"""The Python client and the commands that use it, against a server in a second process."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+from serving import Server, serving
+
+from asr.audio import AudioFile
+from asr.cli.main import main
+from asr.client import Client
+from asr.errors import AudioError, ServerError, UsageError
+from asr.recognizer import Recognizer
+from streaming.results import Result
+
+KEY = "open sesame"
+
+
+@pytest.fixture(scope="module")
+def server(shipped_recognizer: Recognizer) -> Iterator[Server]:
+    """One stream at a time, with a key."""
+    with serving("--engine", "onnx", "--max-streams", "1", RILL_API_KEY=KEY) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_key_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RILL_API_KEY", raising=False)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """A function that runs a command: its status, and what it prints on stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["asr", *arguments])
+        status = main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def samples_of(name: str, sample_rate: int = 16_000) -> np.ndarray:
+    with AudioFile(SAMPLES / f"{name}.wav", sample_rate) as file:
+        return np.concatenate(list(file))
+
+
+def chunks_of(samples: np.ndarray, size: int) -> list[np.ndarray]:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def near(one: Result, other: Result) -> bool:
+    """The same but for what JSON rounds off."""
+    pairs = zip(one.words, other.words, strict=True)
+    return one.text == other.text and all(
+        abs(a.start_seconds - b.start_seconds) < 0.002 and abs(a.confidence - b.confidence) < 0.002 for a, b in pairs
+    )
+
+
+def test_a_stream_gives_the_results_of_a_recognizer(server: Server, shipped_recognizer: Recognizer) -> None:
+    chunks = chunks_of(samples_of("request", 48_000), 4_800)
+    there = list(Client(server.url, KEY).stream(chunks, sample_rate=48_000))
+    finals = [result for result in shipped_recognizer.stream(chunks, sample_rate=48_000) if result.final]
+    assert [near(one, other) for one, other in zip((r for r in there if r.final), finals, strict=True)] == [True]
+    partials = [result for result in there if not result.final]
+    assert partials and all(result.committed <= len(result.words) for result in partials)
+    for result in partials:
+        assert [word.text for word in finals[0].words][: result.committed] == [
+            word.text for word in result.words[: result.committed]
+        ]
+
+
+def test_a_file_gives_the_result_of_a_recognizer(server: Server, shipped_recognizer: Recognizer) -> None:
+    there = Client(server.url, KEY).transcribe(SAMPLES / "telephone.wav")
+    here = shipped_recognizer.transcribe(SAMPLES / "telephone.wav")
+    assert near(there, here) and there.end_seconds == here.end_seconds
+
+
+def test_transcribe_asks_a_server(server: Server, run: Callable, shipped_recognizer: Recognizer) -> None:
+    status, out, error = run(
+        "transcribe", "--server", server.url, "--api-key", KEY, str(SAMPLES / "weather.wav"), "--format", "srt"
+    )
+    here = run("transcribe", str(SAMPLES / "weather.wav"), "--format", "srt")
+    assert (status, out, error) == here
+
+
+def test_refusals_are_one_line(server: Server, run: Callable, tmp_path: Path) -> None:
+    file = str(SAMPLES / "greeting.wav")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        refused = run("transcribe", "--server", address, file)
+    with Client(server.url, KEY).open():
+        full = run("transcribe", "--server", server.url, "--api-key", KEY, file)
+    answers = {
+        "cannot be reached: connection refused": refused,
+        "is full": full,
+        "wants an API key": run("transcribe", "--server", server.url, file),
+        "does not take this API key": run("transcribe", "--server", server.url, "--api-key", "wrong", file),
+        "check the address": run("transcribe", "--server", f"{server.url}/elsewhere", "--api-key", KEY, file),
+        "is empty": run("transcribe", "--server", server.url, "--api-key", KEY, str(_empty(tmp_path))),
+    }
+    for told, (status, out, error) in answers.items():
+        assert status == 1 and out == "" and told in error and len(error.splitlines()) == 1, error
+    for options in (["--server", "ftp://there"], ["--server", server.url, "--lm", "here"], ["--api-key", KEY]):
+        status, out, error = run("transcribe", file, *options)
+        assert status == 2 and len(error.splitlines()) == 1, error
+        assert run("listen", *options)[0] == 2
+
+
+def test_what_drawing_chunks_raises_comes_through(server: Server) -> None:
+    def chunks() -> Iterator[object]:
+        yield np.zeros(1_600, np.float32)
+        yield "no audio"
+
+    with pytest.raises(AudioError):
+        list(Client(server.url, KEY).stream(chunks()))
+    with pytest.raises(UsageError):
+        next(Client(server.url, KEY).stream(np.zeros(16_000)))
+
+
+def test_a_stream_that_is_left_frees_its_place(server: Server) -> None:
+    for _ in range(3):
+        results = Client(server.url, KEY).stream(_spoken(samples_of("greeting")))
+        assert next(results).text
+        results.close()
+        server.settled(KEY)
+
+
+def test_a_server_that_dies_leaves_what_was_said() -> None:
+    results: list[Result] = []
+    with serving("--engine", "onnx") as server, pytest.raises(ServerError, match="broke off"):
+        for result in Client(server.url).stream(_spoken(samples_of("greeting"), then_seconds=10)):
+            results.append(result)
+            if "good morning" in result.text:
+                server.process.kill()
+    assert results[-1].final and results[-1].text.startswith("good morning")
+
+
+def _spoken(samples: np.ndarray, then_seconds: float = 0) -> Iterator[np.ndarray]:
+    """At the pace of speech, with silence at its end."""
+    silence = np.zeros(round(then_seconds * 16_000), np.float32)
+    for chunk in chunks_of(np.concatenate([samples, silence]), 1_600):
+        yield chunk
+        time.sleep(0.1)
+
+
+def _empty(folder: Path) -> Path:
+    path = folder / "empty.wav"
+    path.touch()
+    return path
