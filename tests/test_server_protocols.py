@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import numpy as np
 import openai
 import pytest
 import websockets.sync.client
-from conftest import SAMPLES
+from conftest import ROOT, SAMPLES
 from serving import Server, events_until_closed, pcm, serving, streamed, text_of
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -23,6 +25,7 @@ from wyoming.client import AsyncTcpClient
 from wyoming.info import Describe, Info
 
 from asr.audio import AudioFile
+from asr.cli.main import main
 from asr.recognizer import Recognizer
 from asr.subtitles import as_srt, as_vtt
 
@@ -100,6 +103,48 @@ def test_floats_and_flush(server, shipped_recognizer):
     second = next(event for event in events if event["type"] == "final")
     offset = (len(samples) + len(silence)) / 44_100
     assert second["start"] == pytest.approx(first["start"] + offset, abs=0.07)
+
+
+def test_the_server_loads_no_torch(server):
+    loaded = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
+    assert "onnxruntime" in loaded and "torch" not in loaded
+
+
+def test_examples_of_the_documentation_run(server, shipped_recognizer, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("10300", str(server.wyoming_port))
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 5
+    expected = shipped_recognizer.transcribe(GREETING).text
+    for example in examples:
+        exec(compile(example, "docs/server.md", "exec"), {})
+        assert capsys.readouterr().out == expected + "\n", example
+
+
+def test_without_its_libraries_the_command_says_what_to_install():
+    code = ("import sys; sys.modules['fastapi'] = None; sys.argv = ['asr', 'serve']; "
+            "from asr.cli.main import main; sys.exit(main())")  # fmt: skip
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr == "asr: asr serve needs fastapi, which is not installed: pip install 'rill-asr[serve]'\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
+        (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
+        (["--max-streams", "0"], "max_streams must be above 0"),
+        (["--ssl-certfile", "cert.pem"], "go together"),
+        (["--ssl-certfile", "no.pem", "--ssl-keyfile", "no.pem"], "certificate"),
+    ],
+)
+def test_options_that_cannot_be(options, reason, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["asr", "serve", "--decoder", "greedy", *options])
+    assert main() == 2
+    complaint = capsys.readouterr().err
+    assert reason in complaint and complaint.count("\n") == 1
 
 
 # OpenAI's interface for recordings

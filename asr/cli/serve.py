@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, LanguageModelFolder, Model
+from asr.cli.options import DecoderName, Hotwords, LanguageModelFolder, Model
 
 
 def serve(
@@ -17,6 +17,7 @@ def serve(
     engine: Annotated[str, typer.Option("--engine", help="int8, onnx (exact for any chunks), or torch.")] = "int8",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    hotwords: Hotwords = None,
     max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,
     api_key: Annotated[
         str | None,
@@ -83,7 +84,9 @@ def serve(
         raise UsageError("--replicas and --max-replicas go with --ray")
     metrics = Metrics()
     batching = None if engine == "torch" else Batching(most=max_streams, observe=metrics.batch_size.observe)
-    with Recognizer.load(name, engine=engine, decoder=decoder, lm=lm, batching=batching) as recognizer:
+    with Recognizer.load(
+        name, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, batching=batching
+    ) as recognizer:
         run(
             create_app(recognizer, options, Path(name).name, metrics),
             Address(host, port, ssl_certfile, ssl_keyfile, wyoming_host, wyoming_port),

@@ -96,6 +96,8 @@ def serve(app: FastAPI, address: Address) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:  # the system would take it modulo 65,536
+        raise UsageError(f"cannot listen on {host}, port {port}: a port is a number from 0 to 65535")
     try:
         family, kind, number, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
