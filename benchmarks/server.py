@@ -23,6 +23,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import jiwer
 import numpy as np
@@ -38,16 +39,24 @@ PAUSE_SECONDS = 1.5  # between two recordings
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
+class Said(NamedTuple):
+    """A result: what tells it from the one before and after."""
+
+    final: bool
+    text: str
+    committed: int
+
+
 @dataclass
 class Piece:
-    """Audio in chunks, and what is to be heard in it: the results after each chunk, the last after the end."""
+    """Audio in chunks, and what is to be heard in it."""
 
     chunks: list[bytes]
-    results: list[list[tuple[str, str]]]  # of each chunk: type and text
+    results: list[tuple[int, Said]]  # with the number of the chunk that brings each; the end counts as one
 
     @property
     def text(self) -> str:
-        return " ".join(text for step in self.results for kind, text in step if kind == "final" and text)
+        return " ".join(said.text for _, said in self.results if said.final and said.text)
 
 
 @dataclass
@@ -55,23 +64,23 @@ class Heard:
     """What a server said to one stream."""
 
     sent: list[float] = field(default_factory=list)  # when each chunk went, then the end
-    events: list[tuple[float, str, str]] = field(default_factory=list)  # arrival, type, text
+    events: list[tuple[float, Said]] = field(default_factory=list)  # with the time of arrival
     failure: str | None = None
 
     @property
     def text(self) -> str:
-        return " ".join(text for _, kind, text in self.events if kind == "final" and text)
+        return " ".join(said.text for _, said in self.events if said.final and said.text)
 
     def delays(self, piece: Piece) -> tuple[list[float], int]:
         """Seconds from chunk to result, and how many results are of no chunk: of those joined as they waited."""
         delays, unknown, place = [], 0, 0
-        for arrival, kind, text in self.events:
-            until = next((k for k in range(place, len(self.sent)) if (kind, text) in piece.results[k]), None)
-            if until is None or self.sent[until] > arrival:
+        for arrival, said in self.events:
+            until = next((k for k in range(place, len(piece.results)) if piece.results[k][1] == said), None)
+            if until is None or self.sent[piece.results[until][0]] > arrival:
                 unknown += 1
             else:
-                delays.append(arrival - self.sent[until])
-                place = until
+                delays.append(arrival - self.sent[piece.results[until][0]])
+                place = until + 1
         return delays, unknown
 
 
@@ -97,11 +106,12 @@ def make_piece(recognizer: Recognizer, audio: list[np.ndarray], first: int, seco
     samples = (np.concatenate(joined)[: round(seconds * rate)] * 32_767).astype("<i2")
     chunks = [samples[start : start + chunk] for start in range(0, len(samples), chunk)]
     state, heard = recognizer.start(), []
-    for part in chunks:
-        results, state = recognizer.step(state, part.astype(np.int16))
-        heard.append([("final" if result.final else "partial", result.text) for result in results])
-    results, _ = recognizer.finish(state)
-    heard.append([("final", result.text) for result in results])
+    for number in range(len(chunks) + 1):
+        if number < len(chunks):
+            results, state = recognizer.step(state, chunks[number].astype(np.int16))
+        else:
+            results, _ = recognizer.finish(state)
+        heard += [(number, Said(result.final, result.text, result.committed)) for result in results]
     return Piece([part.tobytes() for part in chunks], heard)
 
 
@@ -128,7 +138,8 @@ async def speak(url: str, key: str | None, piece: Piece, chunk_seconds: float, w
                 arrival = time.perf_counter()
                 event = json.loads(message)
                 if event["type"] in ("partial", "final"):
-                    heard.events.append((arrival, event["type"], event["text"]))
+                    said = Said(event["type"] == "final", event["text"], event["committed"])
+                    heard.events.append((arrival, said))
                 elif event["type"] == "error":
                     heard.failure = event["message"]
             await sending
