@@ -78,6 +78,8 @@ def serve(
 
         if wyoming_port is not None or ssl_certfile is not None or ssl_keyfile is not None:
             raise UsageError("Wyoming and certificates do not go with --ray; put a proxy before it")
+        if hotwords is not None:
+            raise UsageError("--hotwords does not go with --ray; leave one out")
         run_fleet(Fleet(name, engine, decoder, lm, replicas, max_replicas, options=options), host, port)
         return
     if replicas != 1 or max_replicas is not None:
