@@ -19,6 +19,7 @@ from asr.hotwords import read_hotwords
 from asr.language_model import LanguageModel
 from asr.n_best import Alternative
 from asr.package import DEFAULT_MODEL, ModelPackage
+from asr.pretty import pretty as pretty_result
 from asr.samples import as_samples, check_rate
 from streaming.batcher import BatchedEngine, Batching
 from streaming.endpoint import EndpointRule
@@ -40,11 +41,12 @@ class Recognizer:
     >>> print(recognizer.transcribe("speech.wav").text)
     """
 
-    def __init__(self, runner: Runner, decoder: Decoder, engine: Engine | None = None) -> None:
+    def __init__(self, runner: Runner, decoder: Decoder, engine: Engine | None = None, pretty: bool = False) -> None:
         """Wrap a runner, its decoder and its engine; `Recognizer.load` makes one from a model folder."""
         self._runner = runner
         self._decoder = decoder
         self._engine = engine
+        self._pretty = pretty
 
     @classmethod
     def load(
@@ -60,6 +62,7 @@ class Recognizer:
         stability: StabilityRule | None = None,
         threads: int = 1,
         batching: Batching | None = None,
+        pretty: bool = False,
     ) -> Recognizer:
         """Load a model.
 
@@ -80,6 +83,7 @@ class Recognizer:
             threads: cores that the onnx engine may use for one stream.
             batching: how the network steps of threads that have audio waiting are run together; without it each
                 thread runs its own.
+            pretty: whether results are written with capitals, full stops and figures, as `asr.pretty` does.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
                 language model for ``lm``, hotwords that cannot be heeded, a wrong grammar or one
@@ -96,7 +100,7 @@ class Recognizer:
             words = _open_decoder(package, decoder, lm, hotwords, grammar)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
             network = _open_engine(package, engine, head, threads, batching)
-            return cls(Runner(network, words, endpoint, stability), words, network)
+            return cls(Runner(network, words, endpoint, stability), words, network, pretty)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
 
@@ -199,11 +203,13 @@ class Recognizer:
         Raises:
             AudioError: samples that are not audio, as for `transcribe`.
         """
-        return self._runner.step(state, as_samples(samples))
+        results, state = self._runner.step(state, as_samples(samples))
+        return self._written(results), state
 
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
         """End a stream: its last final results, and the state of a new stream."""
-        return self._runner.finish(state)
+        results, state = self._runner.finish(state)
+        return self._written(results), state
 
     def alternatives(self, state: RunnerState, count: int = 5) -> tuple[Alternative, ...]:
         """What the utterance being spoken may be if it ends now: distinct texts, likeliest first, at most ``count``.
@@ -216,6 +222,9 @@ class Recognizer:
         if type(count) is not int or count < 1:
             raise UsageError(f"count must be a whole number from 1, got {count!r}")
         return self._decoder.alternatives(self._runner.heard_out(state), count)
+
+    def _written(self, results: tuple[Result, ...]) -> tuple[Result, ...]:
+        return tuple(map(pretty_result, results)) if self._pretty else results
 
     def _whole(self, blocks: Iterable[np.ndarray], chunk_ms: int) -> Result:
         transcript = Transcript(self)

@@ -24,6 +24,7 @@ from asr.cli.options import (
     LeadSilence,
     Longest,
     Model,
+    Pretty,
     Server,
     check_server_options,
     endpoint_rule,
@@ -56,6 +57,7 @@ def listen(
     lm: LanguageModelFolder = None,
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
+    pretty: Pretty = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; less is livelier.")] = 100,
     end_silence: EndSilence = None,
     end_sentence: EndSentence = None,
@@ -77,8 +79,9 @@ def listen(
     from asr.sound_file import SoundFile, check_sound_path
 
     check_server_options(
-        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar
-    )
+        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
+        pretty=pretty,
+    )  # fmt: skip
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(FORMATS)}")
     if seconds is not None and seconds <= 0:
@@ -99,7 +102,7 @@ def listen(
         if client is None:
             recognizer = Recognizer.load(
                 model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-                endpoint=rule,
+                endpoint=rule, pretty=pretty,
             )  # fmt: skip
             ear = _LocalEar(recognizer)
         else:

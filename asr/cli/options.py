@@ -23,6 +23,7 @@ Hotwords = Annotated[
 GrammarFile = Annotated[
     Path | None, typer.Option("--grammar", help="A file that says what may be said; nothing else is recognised.")
 ]
+Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
 Server = Annotated[
     str | None, typer.Option("--server", help="Let a Rill server recognise, such as http://127.0.0.1:8000.")
 ]

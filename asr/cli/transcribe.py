@@ -22,6 +22,7 @@ from asr.cli.options import (
     Hotwords,
     LanguageModelFolder,
     Model,
+    Pretty,
     Server,
     check_server_options,
 )
@@ -59,6 +60,7 @@ def transcribe(
     lm: LanguageModelFolder = None,
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
+    pretty: Pretty = False,
     jobs: Annotated[int, typer.Option(help="Files transcribed at the same time.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out files whose texts are in the folder.")] = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; the text is the same.")] = 2_000,
@@ -89,8 +91,9 @@ def transcribe(
     formats = parse_formats(format)
     _check_options(files, output, raw_rate, jobs)
     check_server_options(
-        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar
-    )
+        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
+        pretty=pretty,
+    )  # fmt: skip
     if ray and (server is not None or STDIN in files):
         raise _usage(f"--ray is for files and models here; leave out {'--server' if server is not None else STDIN}")
     recordings, problems = find_recordings(files)
@@ -100,7 +103,8 @@ def transcribe(
         folder = OutputFolder(output, formats, recordings)
     elif resume:
         raise _usage("--resume is for a folder of texts; give --output FOLDER")
-    local = {"engine": engine, "decoder": decoder, "lm": lm, "hotwords": hotwords, "grammar": grammar}
+    local = {"engine": engine, "decoder": decoder, "lm": lm, "hotwords": hotwords, "grammar": grammar,
+             "pretty": pretty}  # fmt: skip
     chunk_samples(chunk_ms, 1_000)
     status = 0
     for problem in problems:
