@@ -19,7 +19,9 @@ from conftest import SAMPLES
 
 from asr.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
 from asr.cli.main import main
+from asr.cli.options import endpoint_rule
 from asr.recognizer import Recognizer
+from streaming.endpoint import EndpointRule
 from streaming.results import Result, Word
 
 STATUS = Status(3.0, -20.0, 0.1, 0.25, 0.02, 0.0, 0)
@@ -168,3 +170,18 @@ def test_the_terminal_shows_finals_with_times_and_how_it_goes(monkeypatch: pytes
     shown = screen.getvalue()
     assert "00:00" in shown and "good morning" in shown and "-20 dB" in shown and "1.5 s lost" in shown
     assert np.char.find(shown, "\x1b[1mgood\x1b[0m") >= 0, "what is committed is bright"
+
+
+def test_options_make_an_endpoint_rule() -> None:
+    assert endpoint_rule(None, None, None, None, None) == EndpointRule()
+    rule = endpoint_rule(0.1, 0.05, 3.0, 5.0, False)
+    assert (rule.silence_seconds, rule.complete_seconds, rule.lead_seconds, rule.longest_seconds) == (0.1, 0.05, 3, 5)
+    assert (rule.pause_seconds, rule.long_seconds, rule.reset) == (0.1, 5.0, False)
+
+
+def test_the_status_line_hides_nothing(capsys: pytest.CaptureFixture) -> None:
+    captions = TerminalCaptions()
+    assert "behind" not in captions.screen(STATUS).plain
+    troubled = captions.screen(STATUS._replace(waiting_seconds=4.2, overflows=2, lost_seconds=1.5)).plain
+    assert "4.2 s behind" in troubled and "2 overflows" in troubled and "1.5 s lost" in troubled
+    assert "delay 0.25 s" in troubled and "real-time factor 0.02" in troubled
