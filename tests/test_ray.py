@@ -21,7 +21,7 @@ from conftest import SAMPLES
 from asr.audio import AudioFile
 from asr.cli.main import main
 from asr.client import Client
-from asr.errors import ServerError
+from asr.errors import ServerError, UsageError
 from asr.recognizer import Recognizer
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
@@ -133,6 +133,15 @@ def test_recordings_are_spread_over_workers_and_gone_on_with(
     (texts / "weather.txt").unlink()
     assert run(*command, "--resume") == 0
     assert "2 left out" in capsys.readouterr().err and (texts / "weather.txt").exists()
+
+
+def test_arguments_of_rays_own_command() -> None:
+    from asr.server.ray_serve import from_arguments
+
+    assert isinstance(from_arguments({"replicas": "2", "max_replicas": "4", "max_streams": "8"}), serve.Application)
+    for arguments in ({"replica": "2"}, {"replicas": "two"}, {"replicas": "2", "max_replicas": "1"}):
+        with pytest.raises(UsageError):
+            from_arguments(arguments)
 
 
 @pytest.mark.usefixtures("cluster")

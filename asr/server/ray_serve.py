@@ -119,13 +119,13 @@ def run(fleet: Fleet, host: str, port: int) -> None:
 
     ray = require_ray()
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="warning")
     try:
         ray.serve.start(http_options={"host": host, "port": port})
         ray.serve.run(application(fleet), name="rill", route_prefix="/")
+        for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets its own while it starts
+            signal.signal(number, lambda *_: stop.set())
         print(f"asr: serving {Path(fleet.model).name} on http://{host}:{port} by Ray; Ctrl-C ends it", file=sys.stderr)
         stop.wait()
     except RuntimeError as error:
