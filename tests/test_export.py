@@ -42,9 +42,13 @@ def test_graph_equals_torch(model_folder, batch, frames):
     np.testing.assert_allclose(found["next_context"].swapaxes(0, 1), after.context.numpy(), atol=1e-4)
 
 
-def test_graph_passes_the_checker_and_describes_itself(model_folder):
-    proto = onnx.load(str(model_folder / "model.onnx"))
+@pytest.mark.parametrize("file", ["model.onnx", "model.int8.onnx"])
+def test_graph_passes_the_checker_and_describes_itself(model_folder, file):
+    proto = onnx.load(str(model_folder / file))
     onnx.checker.check_model(proto, full_check=True)
+    assert [value.name for value in proto.graph.input] == ["samples", "hidden", "cell", "context"]
+    outputs = [value.name for value in proto.graph.output]
+    assert outputs == ["characters", "phones", "next_hidden", "next_cell", "next_context"]
     described = {entry.key: entry.value for entry in proto.metadata_props}
     config = json.loads((model_folder / "config.json").read_text())
     for key in ("sample_rate", "frame_samples", "window_samples", "delay_frames"):
