@@ -21,9 +21,9 @@ GRAPH, LEXICON = "graph.npz", "lexicon.txt"
 class DecodingWeights:
     """How the acoustic model, the language model and the number of words are weighed against each other."""
 
-    language_weight: float = 1.25  # on the graph's costs
-    word_cost: float = 0.5  # nats added for every word
-    blank_penalty: float = 3.0  # nats taken from the blank in every frame: CTC speaks of little else
+    language_weight: float = 0.9  # on the graph's costs
+    word_cost: float = 0.75  # nats added for every word
+    blank_penalty: float = 0.5  # nats taken from the blank in every frame: CTC speaks of little else
     least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
 
 
