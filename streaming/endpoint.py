@@ -30,7 +30,7 @@ class EndpointRule:
     long_seconds: float = 20.0
     pause_seconds: float = 0.2
     longest_seconds: float = 30.0
-    reset: bool = True
+    reset: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.pause_seconds <= self.silence_seconds:

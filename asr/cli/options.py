@@ -45,7 +45,7 @@ Longest = Annotated[
 Forget = Annotated[
     bool | None,
     typer.Option("--forget/--remember", help="Whether the network forgets what it has heard when an utterance ends. "
-                 "[default: forget]"),
+                 "[default: remember]"),
 ]
 
 
