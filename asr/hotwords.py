@@ -10,7 +10,7 @@ from pathlib import Path
 from asr.errors import DataError, UsageError
 from asr.text import normalise
 
-DEFAULT_BOOST = 5.0
+DEFAULT_BOOST = 3.0
 MOST_BOOST = 20.0
 MOST_PHRASES = 10_000
 
