@@ -189,8 +189,8 @@ def test_a_recording_that_the_browser_cannot_decode_is_uploaded(open_page: Calla
     page.wait_for_selector("#state[data-state=idle]")
     drop(page, "noise.bin", b"no audio at all" * 10)
     # First comes the notice that the captions of the other recording were put away.
-    page.wait_for_function("document.querySelector('#notice-text').textContent.startsWith('noise.bin: ')")
-    assert page.is_visible("#notice")
+    page.wait_for_selector("#notice-text:has-text('noise.bin: ')")
+    assert page.inner_text("#notice-text").startswith("noise.bin: ")
 
 
 @pytest.mark.parametrize(
