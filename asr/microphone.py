@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from streaming.sources import Resampler
 
 BLOCK_SECONDS = 0.02  # that PortAudio hands over at once
 BUFFER_SECONDS = 30.0  # held for a recogniser that is late; what comes on top is lost, and counted
-SILENT_SECONDS = 5.0  # without a block: the device is gone
+SILENT_SECONDS = 5.0  # of waiting without a block: the device is gone
+WAIT_SECONDS = 0.1  # at most, before a reader is asked whether it still wants more
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Microphone:
         self.lost_samples = 0  # at the device's rate: the queue was full
         self.overflows = 0  # times that PortAudio itself lost audio before it was handed over
         self._blocks: queue.Queue[np.ndarray] = queue.Queue(round(BUFFER_SECONDS / BLOCK_SECONDS))
+        self._silent_waits = 0  # in a row
         self._stream = self._open(sample_rate)
         self._resampler = Resampler(self.device_rate, sample_rate)
 
@@ -105,19 +108,29 @@ class Microphone:
         """Audio that came while the queue was full."""
         return self.lost_samples / self.device_rate
 
-    def read(self, seconds: float) -> np.ndarray:
+    def read(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> np.ndarray:
         """Wait for this much audio; with it comes all that has gathered, so that a late reader catches up.
 
+        Args:
+            seconds: of audio to wait for.
+            enough: ends the waiting once it is true, even if the device gives nothing.
         Returns:
             Samples (N,) float32 at the rate asked for.
         Raises:
-            AudioError: the device has stopped giving audio.
+            AudioError: the device has stopped giving audio, and all that it gave has been read.
         """
         blocks: list[np.ndarray] = []
-        while len(blocks) * BLOCK_SECONDS < seconds or not self._blocks.empty():
+        while (len(blocks) * BLOCK_SECONDS < seconds and not enough()) or not self._blocks.empty():
             try:
-                blocks.append(self._blocks.get(timeout=SILENT_SECONDS))
+                blocks.append(self._blocks.get(timeout=WAIT_SECONDS))
+                self._silent_waits = 0
             except queue.Empty:
+                # Waits are counted, not time: when this process did not run for long, its device need not be gone.
+                self._silent_waits += 1
+                if self._silent_waits * WAIT_SECONDS < SILENT_SECONDS:
+                    continue
+                if blocks:
+                    break
                 raise AudioError(
                     f"microphone {self.device.name!r} gives no more audio; it may have been unplugged or taken over"
                 ) from None
@@ -127,10 +140,12 @@ class Microphone:
         """Stop recording; what had been recorded and not read, and the resampler's rest."""
         self._stream.stop()
         rest = [self._blocks.get_nowait() for _ in range(self._blocks.qsize())]
-        return np.concatenate([*([self._resampled(rest)] if rest else []), self._resampler.flush()])
+        return np.concatenate([self._resampled(rest), self._resampler.flush()])
 
     def _resampled(self, blocks: list[np.ndarray]) -> np.ndarray:
         """Blocks (frames, channels) of the device -> samples (N,) of the rate asked for."""
+        if not blocks:
+            return np.zeros(0, np.float32)
         return self._resampler.push(np.concatenate(blocks).mean(axis=1))
 
     def _open(self, sample_rate: int) -> Any:

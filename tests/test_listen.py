@@ -20,6 +20,7 @@ from conftest import SAMPLES
 from asr.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
 from asr.cli.main import main
 from asr.cli.options import endpoint_rule
+from asr.microphone import SILENT_SECONDS
 from asr.recognizer import Recognizer
 from streaming.endpoint import EndpointRule
 from streaming.results import Result, Word
@@ -102,6 +103,22 @@ def test_ctrl_c_ends_with_the_last_words(virtual_microphone: dict[str, str]) -> 
     assert process.returncode == 0 and "Traceback" not in error, error
     assert jiwer.wer((SAMPLES / "greeting.txt").read_text(), out.replace("\n", " ")) < 0.4
     assert out.split()[-1] == "show"
+
+
+@pytest.mark.usefixtures("shipped_recognizer")
+def test_ctrl_c_while_the_sound_system_is_stuck_ends_with_the_last_words(virtual_microphone: dict[str, str]) -> None:
+    pulseaudio = int((Path(virtual_microphone["XDG_RUNTIME_DIR"]) / "pulse" / "pid").read_text())
+    process = listen(virtual_microphone)
+    play(virtual_microphone, "greeting.wav")
+    os.kill(pulseaudio, signal.SIGSTOP)
+    try:
+        process.send_signal(signal.SIGINT)
+        time.sleep(SILENT_SECONDS + 1)  # so long that the microphone counts as gone to who still waits for it
+    finally:
+        os.kill(pulseaudio, signal.SIGCONT)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error
+    assert jiwer.wer((SAMPLES / "greeting.txt").read_text(), out.replace("\n", " ")) < 0.4
 
 
 def test_devices_are_listed_and_found_by_name(virtual_microphone: dict[str, str]) -> None:

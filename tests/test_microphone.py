@@ -126,3 +126,41 @@ def test_an_unplugged_microphone_is_told(portaudio, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.01)
     with Microphone(find_device(None), 16_000) as mic, pytest.raises(AudioError, match="may have been unplugged"):
         mic.read(0.1)
+
+
+def test_what_an_unplugged_microphone_gave_is_read_first(portaudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = portaudio(("mic",))
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.01)
+    with Microphone(find_device(None), 16_000) as mic:
+        for block in blocks(16_000, 2, 0.1, 0.1):
+            fake.callback(block, len(block), None, FINE)
+        assert len(mic.read(0.1)) == 2 * BLOCK_SECONDS * 16_000
+        with pytest.raises(AudioError, match="may have been unplugged"):
+            mic.read(0.1)
+
+
+def test_a_microphone_that_gives_nothing_does_not_hold_back_who_has_enough(portaudio) -> None:
+    fake = portaudio(("mic",))
+    with Microphone(find_device(None), 16_000) as mic:
+        block = blocks(16_000, 1, 0.1, 0.1)[0]
+        fake.callback(block, len(block), None, FINE)
+        asked = iter([False, False, True])
+        assert len(mic.read(60.0, lambda: next(asked))) == len(block)
+        assert len(mic.read(60.0, lambda: True)) == 0
+        assert len(mic.close()) == 0
+
+
+def test_a_busy_machine_is_no_unplugged_microphone(portaudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = portaudio(("mic",))
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
+    with Microphone(find_device(None), 16_000) as mic:
+        block = blocks(16_000, 1, 0.1, 0.1)[0]
+        real, waits = mic._blocks.get, iter(range(3))
+
+        def get(timeout: float) -> np.ndarray:
+            if next(waits) == 1:
+                fake.callback(block, len(block), None, FINE)
+            return real(timeout=timeout)
+
+        monkeypatch.setattr(mic._blocks, "get", get)
+        assert len(mic.read(BLOCK_SECONDS)) == len(block), "one wait for nothing, however long it took, is not the end"

@@ -148,6 +148,7 @@ def _listen(
 
     from asr.captions import Status
     from asr.cli.main import complain
+    from asr.errors import AudioError
     from asr.interrupt import deferred_interrupt
 
     computing = 0.0
@@ -182,15 +183,23 @@ def _listen(
             microphone.lost_seconds, microphone.overflows,
         )  # fmt: skip
 
+    rest = np.zeros(0, np.float32)
+    gone: AudioError | None = None
     with deferred_interrupt() as asked_to_end:
-        while not asked_to_end() and (seconds is None or ear.samples < seconds * ear.sample_rate):
-            hear(microphone.read(chunk_seconds))
-    rest = microphone.close()
+        try:
+            while not asked_to_end() and (seconds is None or ear.samples < seconds * ear.sample_rate):
+                hear(microphone.read(chunk_seconds, asked_to_end))
+        except AudioError as error:  # nothing is left to read, but what was said before is still to be written
+            gone = error
+    if gone is None:
+        rest = microphone.close()
     if seconds is not None:
         rest = rest[: max(0, round(seconds * ear.sample_rate) - ear.samples)]
     last = hear(rest)
     for result in ear.finish():
         captions.show((result,), last)
+    if gone is not None:
+        raise gone
     if microphone.overflows:
         complain(f"PortAudio lost audio {microphone.overflows} times")
 
