@@ -23,7 +23,7 @@ class DecodingWeights:
 
     language_weight: float = 0.9  # on the graph's costs
     word_cost: float = 0.75  # nats added for every word
-    blank_penalty: float = 0.5  # nats taken from the blank in every frame: CTC speaks of little else
+    blank_penalty: float = 0.5  # nats taken from the blank in every frame
     least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
 
 

@@ -23,13 +23,14 @@ def pruned(model: NgramModel, most: int, frequencies: np.ndarray) -> NgramModel:
     if model.size <= most:
         return model
     losses = [_losses(model, n, frequencies) for n in range(2, model.order + 1)]
+    histories = [model.find(table.ids[:, :-1]) for table in model.tables[2:]]
     low, high = 0.0, max(float(loss.max(initial=0)) for loss in losses)
     for _ in range(50):  # halving the interval of the threshold
         middle = np.sqrt(max(low, 1e-30) * high)
-        kept = _kept(model, losses, middle)
+        kept = _kept(losses, histories, middle)
         low, high = (middle, high) if _size(model, kept) > most else (low, middle)
     tables = [model.tables[0]]
-    for table, keep in zip(model.tables[1:], _kept(model, losses, high), strict=True):
+    for table, keep in zip(model.tables[1:], _kept(losses, histories, high), strict=True):
         tables.append(Table(table.ids[keep], table.log_probs[keep], table.backoffs[keep]))
     return model.with_tables(tables)
 
@@ -51,12 +52,14 @@ def _losses(model: NgramModel, n: int, frequencies: np.ndarray) -> np.ndarray:
     return -often * (chance * (log_lower + after - log_prob) + given * (after - before))
 
 
-def _kept(model: NgramModel, losses: list[np.ndarray], threshold: float) -> list[np.ndarray]:
-    """Which n-grams of each order from 2 lose more than the threshold, or are histories of such ones."""
+def _kept(losses: list[np.ndarray], histories: list[np.ndarray], threshold: float) -> list[np.ndarray]:
+    """Which n-grams of each order from 2 lose more than the threshold, or are histories of such ones.
+
+    ``histories``: for each order from 3, the row of every n-gram's history in the table below.
+    """
     kept = [loss > threshold for loss in losses]
-    for n in range(model.order, 2, -1):
-        histories = model.find(model.tables[n - 1].ids[kept[n - 2]][:, :-1])
-        kept[n - 3][histories] = True
+    for below in reversed(range(len(histories))):
+        kept[below][histories[below][kept[below + 1]]] = True
     return kept
 
 

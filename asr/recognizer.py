@@ -155,7 +155,7 @@ class Recognizer:
             As `transcribe`; and the natural-log probabilities (T, V) of phones, or of characters for decoder greedy.
         """
         rows: list[np.ndarray] = []
-        result = Recognizer(self._runner.overheard(rows.append), self._decoder, self._engine).transcribe(samples)
+        result = self._with(self._runner.overheard(rows.append)).transcribe(samples)
         return result, np.concatenate(rows)
 
     def stream(self, chunks: Iterable[Any], sample_rate: int | None = None) -> Iterator[Result]:
@@ -177,7 +177,7 @@ class Recognizer:
 
     def with_endpoint(self, rule: EndpointRule) -> Recognizer:
         """The same recogniser with another rule for the end of an utterance; they share the model and the states."""
-        return Recognizer(self._runner.with_rule(rule), self._decoder, self._engine)
+        return self._with(self._runner.with_rule(rule))
 
     def close(self) -> None:
         """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
@@ -225,6 +225,10 @@ class Recognizer:
 
     def _written(self, results: tuple[Result, ...]) -> tuple[Result, ...]:
         return tuple(map(pretty_result, results)) if self._pretty else results
+
+    def _with(self, runner: Runner) -> Recognizer:
+        """The same recogniser with another runner."""
+        return Recognizer(runner, self._decoder, self._engine, self._pretty)
 
     def _whole(self, blocks: Iterable[np.ndarray], chunk_ms: int) -> Result:
         transcript = Transcript(self)

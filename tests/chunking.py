@@ -1,11 +1,15 @@
-"""Ways to cut a recording into chunks, for the tests that any of them gives the same."""
+"""Ways to cut a recording into chunks and to hear them, for the tests that any of them gives the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
+
+from streaming.engine import Engine
+from streaming.results import Result
+from streaming.runner import Runner
 
 # Chunks of one size, or of all sizes mixed from none and one sample up; what is left is one more chunk.
 chunk_sizes = st.one_of(
@@ -21,3 +25,24 @@ def chunks(samples: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
         yield samples[start : start + size]
         start += size
     yield samples[start:]
+
+
+def run(engine: Engine, pieces: Iterable[np.ndarray]) -> np.ndarray:
+    """All rows of a stream, (T, V)."""
+    state = engine.start()
+    rows = []
+    for piece in pieces:
+        log_probs, state = engine.step(state, piece)
+        rows.append(log_probs)
+    log_probs, _ = engine.finish(state)
+    return np.concatenate([*rows, log_probs])
+
+
+def heard(runner: Runner, samples: np.ndarray, cuts: Sequence[int]) -> list[Result]:
+    """All results of a stream that is cut at these samples."""
+    state = runner.start()
+    results: list[Result] = []
+    for chunk in np.split(samples, sorted(cuts)):
+        new, state = runner.step(state, chunk)
+        results += new
+    return results + list(runner.finish(state)[0])

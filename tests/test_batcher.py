@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chunking import chunk_sizes, chunks
+from chunking import chunk_sizes, chunks, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ from asr.errors import UsageError
 from asr.package import ModelPackage
 from asr.recognizer import Recognizer
 from streaming.batcher import BatchedEngine, Batching
-from streaming.engine import Engine, OnnxEngine, OnnxState
+from streaming.engine import OnnxEngine, OnnxState
 
 SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.wav"))
 TOLERANCE = 1e-4  # of fp32 log-probabilities
@@ -54,17 +54,6 @@ def recordings() -> list[np.ndarray]:
         with AudioFile(path, 16_000) as audio:
             found.append(np.concatenate(list(audio))[:40_000])
     return found
-
-
-def run(engine: Engine, pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """All rows of a stream, (T, V)."""
-    state = engine.start()
-    rows = []
-    for piece in pieces:
-        log_probs, state = engine.step(state, piece)
-        rows.append(log_probs)
-    log_probs, _ = engine.finish(state)
-    return np.concatenate([*rows, log_probs])
 
 
 @settings(max_examples=15)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chunking import chunk_sizes, chunks
+from chunking import chunk_sizes, chunks, run
 from hypothesis import given
 
 import streaming.engine
@@ -30,17 +30,6 @@ def torch_engine(one_torch_thread: None, model_folder: Path) -> TorchEngine:
 @pytest.fixture(scope="module", params=["onnx", "torch"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return request.getfixturevalue(f"{request.param}_engine")
-
-
-def run(engine: Engine, pieces) -> np.ndarray:
-    """All rows of a stream, (T, V)."""
-    state = engine.start()
-    rows = []
-    for piece in pieces:
-        log_probs, state = engine.step(state, piece)
-        rows.append(log_probs)
-    log_probs, _ = engine.finish(state)
-    return np.concatenate([*rows, log_probs])
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from asr.audio import AudioFile
 from asr.pretty import pretty
 from asr.proper_names import count_names
 from asr.recognizer import Recognizer
+from streaming.endpoint import EndpointRule
 from streaming.results import Result, Word
 
 WORDS = ("one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four "
@@ -77,6 +78,8 @@ def test_real_speech_live_and_whole(shipped_recognizer: Recognizer) -> None:
     whole = recognizer.transcribe(SAMPLES / "numbers.wav")
     assert results[-1].text == whole.text == pretty(plain).text
     assert whole.text.startswith("My number is") and whole.text.endswith("6.")
+    same = recognizer.with_endpoint(EndpointRule())
+    assert same.transcribe(SAMPLES / "numbers.wav").text == whole.text
     assert any(partial.text and not partial.final and partial.text[0] == "M" for partial in results)
 
 

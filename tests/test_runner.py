@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chunking import heard
 from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,12 +58,7 @@ def spelled(path: str) -> np.ndarray:
 
 
 def results_of(samples: np.ndarray, cuts: list[int] = ()) -> list[Result]:
-    state = runner.start()
-    results: list[Result] = []
-    for chunk in np.split(samples, sorted(cuts)):
-        new, state = runner.step(state, chunk)
-        results += new
-    return results + list(runner.finish(state)[0])
+    return heard(runner, samples, cuts)
 
 
 def finals_of(path: str, cuts: list[int] = ()) -> list[Result]:

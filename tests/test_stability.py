@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chunking import heard
 from hypothesis import given
 from hypothesis import strategies as st
 from test_runner import RATES, RULE, SpellingEngine, runner, spelled
@@ -89,15 +90,6 @@ class FickleDecoder:
 
     def finish(self, state: tuple[int, int]) -> tuple[tuple[WordSpan, ...], Any]:
         return self.best(state), (state[0], state[0])
-
-
-def heard(runner: Runner, samples: np.ndarray, cuts: list[int]) -> list[Result]:
-    state = runner.start()
-    results: list[Result] = []
-    for chunk in np.split(samples, sorted(cuts)):
-        new, state = runner.step(state, chunk)
-        results += new
-    return results + list(runner.finish(state)[0])
 
 
 scripts = st.lists(st.lists(st.sampled_from("abc"), max_size=4).map(" ".join), min_size=1, max_size=40)

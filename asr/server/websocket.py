@@ -66,12 +66,12 @@ async def serve_websocket(
     await converse(service, WebSocketTransport(websocket, service.options), name, begin_with_key, complain)
 
 
-def json_object(message: str | bytes) -> dict[str, Any]:
-    """A text message as the JSON object it must be."""
+def json_object(message: str | bytes, what: str = "a text message") -> dict[str, Any]:
+    """A message as the JSON object it must be; raises ClientError, which names ``what`` it is, if it is none."""
     try:
         content = json.loads(message)
     except (ValueError, RecursionError) as error:
-        raise ClientError("bad_request", "a text message must be a JSON object; this is no JSON") from error
+        raise ClientError("bad_request", f"{what} must be a JSON object; this is no JSON") from error
     if not isinstance(content, dict):
-        raise ClientError("bad_request", f"a text message must be a JSON object, not {type(content).__name__}")
+        raise ClientError("bad_request", f"{what} must be a JSON object, not {type(content).__name__}")
     return content

@@ -17,6 +17,7 @@ from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
 from asr.server.stream import Stream
+from asr.server.websocket import json_object
 from streaming.results import Result
 
 NAME = "wyoming"
@@ -55,10 +56,10 @@ class WyomingTransport:
             line = await self._reader.readline()
             if not line:
                 raise Gone(politely=True)
-            header = _object(line)
+            header = json_object(line, "an event")
             data = header.get("data") or {}
             if length := self._length(header, "data_length"):
-                data = {**data, **_object(await self._reader.readexactly(length))}
+                data = {**data, **json_object(await self._reader.readexactly(length), "the data of an event")}
             payload = b""
             if length := self._length(header, "payload_length"):
                 payload = await self._reader.readexactly(length)
@@ -178,16 +179,6 @@ async def start_wyoming(service: Service, listening: socket.socket) -> asyncio.S
                 await writer.wait_closed()
 
     return await asyncio.start_server(serve, sock=listening, limit=LINE_BYTES)
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ClientError("bad_request", "an event must begin with a line of JSON; this is none") from error
-    if not isinstance(content, dict):
-        raise ClientError("bad_request", f"an event must be a JSON object, not {type(content).__name__}")
-    return content
 
 
 def _info(model: str) -> dict[str, Any]:
