@@ -9,19 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import jiwer
 import numpy as np
 import pytest
 from conftest import SAMPLES
 
+from asr.audio import AudioFile
 from asr.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
+from asr.cli.listen import _listen, _LocalEar
 from asr.cli.main import main
 from asr.cli.options import endpoint_rule
+from asr.errors import AudioError
 from asr.microphone import SILENT_SECONDS
 from asr.recognizer import Recognizer
+from asr.sound_file import SoundFile
 from streaming.endpoint import EndpointRule
 from streaming.results import Result, Word
 
@@ -119,6 +124,24 @@ def test_ctrl_c_while_the_sound_system_is_stuck_ends_with_the_last_words(virtual
     out, error = process.communicate(timeout=30)
     assert process.returncode == 0, error
     assert jiwer.wer((SAMPLES / "greeting.txt").read_text(), out.replace("\n", " ")) < 0.4
+
+
+def test_an_unplugged_microphone_costs_no_words(
+    shipped_recognizer: Recognizer, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    class Unplugged(SimpleNamespace):
+        def read(self, seconds: float, enough: Callable[[], bool]) -> np.ndarray:
+            if self.read_already:
+                raise AudioError("it was unplugged")
+            self.read_already = True
+            return samples
+
+    with AudioFile(SAMPLES / "greeting.wav", shipped_recognizer.sample_rate) as file:
+        samples = np.concatenate(list(file))
+    microphone = Unplugged(read_already=False, waiting_seconds=0.0, lost_seconds=0.0, overflows=0)
+    with SoundFile(tmp_path / "heard.wav", 16_000) as sound, pytest.raises(AudioError, match="unplugged"):
+        _listen(_LocalEar(shipped_recognizer), microphone, LineCaptions(), 0.1, None, sound)
+    assert capsys.readouterr().out.split() == shipped_recognizer.transcribe(samples).text.split()
 
 
 def test_devices_are_listed_and_found_by_name(virtual_microphone: dict[str, str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import queue
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -155,11 +157,14 @@ def test_a_busy_machine_is_no_unplugged_microphone(portaudio, monkeypatch: pytes
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
     with Microphone(find_device(None), 16_000) as mic:
         block = blocks(16_000, 1, 0.1, 0.1)[0]
-        real, waits = mic._blocks.get, iter(range(3))
+        real, waits = mic._blocks.get, []
 
         def get(timeout: float) -> np.ndarray:
-            if next(waits) == 1:
-                fake.callback(block, len(block), None, FINE)
+            waits.append(timeout)
+            if len(waits) == 1:  # the process is held up
+                time.sleep(2 * module.SILENT_SECONDS)
+                raise queue.Empty
+            fake.callback(block, len(block), None, FINE)
             return real(timeout=timeout)
 
         monkeypatch.setattr(mic._blocks, "get", get)
