@@ -162,14 +162,15 @@ def test_a_dropped_recording_reads_like_the_command(
     open_page: Callable[..., Page], host: Restartable
 ) -> None:
     page = open_page()
-    drop(page, "numbers.wav", (SAMPLES / "numbers.wav").read_bytes())
-    page.wait_for_selector("#state[data-state=working]")
-    page.wait_for_selector("#state[data-state=idle]")
     result = Client(host.server.url).transcribe(SAMPLES / "numbers.wav")
+    drop(page, "numbers.wav", (SAMPLES / "numbers.wav").read_bytes())
+    wait_for_text(page, result.words[-1].text)  # to work takes too little time to be seen for certain
+    page.wait_for_selector("#state[data-state=idle]")
     assert finals(page) == result.text
     assert downloaded(page, "srt") == as_srt("", result) + "\n"
     assert downloaded(page, "vtt") == as_vtt("", result) + "\n"
     drop(page, "weather.wav", (SAMPLES / "weather.wav").read_bytes())
+    wait_for_text(page, (SAMPLES / "weather.txt").read_text().split()[-1])
     page.wait_for_selector("#state[data-state=idle]")
     assert finals(page) != result.text
     page.click("#notice-action")  # the former captions come back
