@@ -18,13 +18,22 @@ def plot(
         Path | None, typer.Option("--output", "-o", help="The picture, .png, .svg or .pdf. [default: AUDIO.png here]")
     ] = None,
     start: Annotated[float, typer.Option(help="First second to show.")] = 0.0,
-    seconds: Annotated[float, typer.Option(help="Length to show.")] = SHOWN_SECONDS,
+    seconds: Annotated[float, typer.Option(help="Length to show, or the longest distance of --gradients.")] = (
+        SHOWN_SECONDS
+    ),
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Draw instead how much the network's output depends on older input.")
+    ] = False,
     model: Model = None,
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
 ) -> None:
-    """Draw AUDIO's waveform and mel energies, the words under them, and how probable each token was in each frame."""
+    """Draw AUDIO's waveform and mel energies, the words under them, and how probable each token was in each frame.
+
+    With --gradients: the size of d output / d input against their distance in time, measured on AUDIO. Distances reach
+    half of its length at most; speech of a minute does well.
+    """
     import math
 
     from asr.cli.training_extra import training_extra
@@ -32,13 +41,18 @@ def plot(
 
     if not (0 <= start < math.inf and 0 < seconds < math.inf):
         raise UsageError(f"--start must be 0 or more and --seconds positive, got {start:g} and {seconds:g}")
-    picture = output or Path(f"{audio.stem}.png")
+    picture = output or Path(f"{audio.stem}{'-gradients' if gradients else ''}.png")
     if picture.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--output {picture} must end in .png, .svg or .pdf")
     with training_extra():  # which has matplotlib, and torch for the mel energies
         import numpy as np
 
         from asr.plot import draw
+    if gradients:
+        if start or decoder or lm or engine != "onnx":
+            raise UsageError("--gradients is of the network alone; leave out --start, --engine, --decoder, --lm")
+        _draw_gradients(audio, picture, model, seconds)
+        return
     from asr.audio import AudioFile
     from asr.package import DEFAULT_MODEL, ModelPackage
     from asr.recognizer import Recognizer
@@ -58,6 +72,39 @@ def plot(
             picture, audio.name, samples, result.words, np.exp(log_probs), symbols.symbols, package.rates.seconds(1),
             span,
         )  # fmt: skip
+    except OSError as error:
+        raise UsageError(f"--output {picture} cannot be written: {error.strerror}") from error
+    print(picture)
+
+
+def _draw_gradients(audio: Path, picture: Path, model: str | None, seconds: float) -> None:
+    from asr.cli.training_extra import training_extra
+
+    with training_extra():
+        import numpy as np
+        import torch
+
+        from asr.export import load_acoustic_model
+        from asr.gradient_distance import draw, measure
+    from asr.audio import AudioFile
+    from asr.errors import AudioError, UsageError
+    from asr.package import DEFAULT_MODEL, ModelPackage
+
+    package = ModelPackage.open(model or DEFAULT_MODEL)
+    network = load_acoustic_model(package.folder)
+    with AudioFile(audio, package.rates.sample_rate) as file:
+        samples = np.concatenate(list(file))
+    window = network.config.frontend.window_samples
+    if len(samples) < window:
+        raise AudioError(f"{audio}: is shorter than one analysis window ({window} samples)")
+    with torch.inference_mode():
+        mels = network.logmel(torch.from_numpy(samples)[None])[0]
+    try:
+        curve = measure(network, mels, min(seconds, len(samples) / package.rates.sample_rate / 2))
+    except ValueError as error:
+        raise AudioError(f"{audio}: {error}") from error
+    try:
+        draw(picture, f"{package.name}: how far back the output listens, {audio.name}", {package.name: curve})
     except OSError as error:
         raise UsageError(f"--output {picture} cannot be written: {error.strerror}") from error
     print(picture)
