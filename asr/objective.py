@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from asr.corpus import IGNORED, Batch
 from asr.ctc_crf import log_denominator
 from models.acoustic import AcousticModel, LogProbs
+from models.encoder import EncoderState
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ def loss_weights(progress: float, discriminative: bool = False) -> LossWeights:
                        rivals=1 / (1 + CTC_PART) if discriminative else 0.0)  # fmt: skip
 
 
+class Outcome(NamedTuple):
+    """What an objective makes of a batch."""
+
+    log_probs: LogProbs  # (B, T, V), the delay taken off
+    losses: dict[str, Tensor]  # nats a frame, by task
+    state: EncoderState  # after the batch's last frame, padding included
+
+
 class Objective(nn.Module):
     """An acoustic model with a third head that exists in training only: the phone of each frame, silence included."""
 
@@ -58,10 +68,10 @@ class Objective(nn.Module):
         size = model.config.size
         self.frame_head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, model.config.phones))
 
-    def forward(self, mels: Tensor, batch: Batch) -> tuple[LogProbs, dict[str, Tensor]]:
-        """Masked mels of a batch -> log-probabilities (B, T, V), and the losses in nats a frame by task."""
+    def forward(self, mels: Tensor, batch: Batch, state: EncoderState | None = None) -> Outcome:
+        """Masked mels of a batch, heard after what led to ``state``, or after nothing."""
         config = self.model.config
-        outputs, _ = self.model.encode(mels, self.model.encoder.initial_state(len(mels)))
+        outputs, state = self.model.encode(mels, state or self.model.encoder.initial_state(len(mels)))
         outputs = [output[config.delay_frames :] for output in outputs]  # (T, B, H)
         log_probs = self.model.heads(outputs)
         frame_scores = self.frame_head(outputs[config.phone_layer - 1]).float().transpose(0, 1)  # (B, T, V)
@@ -77,7 +87,7 @@ class Objective(nn.Module):
             losses["rivals"] = log_denominator(log_probs.phones, batch.frames, self.trigrams).sum() / frames
         if self.training and self.views == 2:
             losses["consistency"] = sum(_disagreement(head, batch.frames) for head in log_probs) / frames
-        return log_probs, losses
+        return Outcome(log_probs, losses, state)
 
 
 def _disagreement(log_probs: Tensor, frames: Tensor) -> Tensor:

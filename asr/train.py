@@ -172,7 +172,7 @@ class Trainer:
         with torch.inference_mode():
             for members in corpus.plan(0, 0, self.options.batch_seconds):
                 batch = corpus.collate(members).to(self.fabric.to_device)
-                log_probs, _ = self.averaged.module(batch.mels, batch)
+                log_probs = self.averaged.module(batch.mels, batch).log_probs
                 for row, (number, _) in enumerate(members):
                     frames = int(batch.frames[row])
                     rows = log_probs.characters[row, :frames].float().cpu().numpy()
@@ -200,7 +200,7 @@ class Trainer:
         mels = self.options.masks(mels, heard, model.mel_mean, random)
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        _, losses = self.network(mels, batch)
+        losses = self.network(mels, batch).losses
         weights = asdict(loss_weights(self.step / self.steps, self.options.discriminative))
         total = sum(weights[task] * loss for task, loss in losses.items())
         value = float(total.detach())

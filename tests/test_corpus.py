@@ -75,13 +75,13 @@ def test_two_views_that_agree_cost_nothing(corpus):
     torch.manual_seed(0)
     objective = Objective(AcousticModel(CONFIG), views=2).train()
     batch = corpus.collate([(0, 0), (3, 0)]).repeated(2)
-    _, losses = objective(batch.mels, batch)
+    losses = objective(batch.mels, batch).losses
     assert losses["consistency"].item() == pytest.approx(0, abs=1e-5)
     moved = torch.cat([batch.mels[:2], batch.mels[2:] + torch.randn_like(batch.mels[2:])])
-    _, losses = objective(moved, batch)
+    losses = objective(moved, batch).losses
     assert losses["consistency"].item() > 1e-3
     losses["consistency"].backward()
-    assert "consistency" not in Objective(AcousticModel(CONFIG), views=2).eval()(batch.mels, batch)[1]
+    assert "consistency" not in Objective(AcousticModel(CONFIG), views=2).eval()(batch.mels, batch).losses
 
 
 def test_a_discriminative_step_sets_a_transcript_apart_from_its_rivals(corpus):
@@ -92,14 +92,14 @@ def test_a_discriminative_step_sets_a_transcript_apart_from_its_rivals(corpus):
     optimiser = torch.optim.Adam(objective.parameters(), 3e-3)
     margins = []
     for _ in range(12):
-        _, losses = objective(batch.mels, batch)
+        losses = objective(batch.mels, batch).losses
         margin = losses["phones"] + losses["rivals"]  # of all sequences over the transcript
         margins.append(margin.item())
         optimiser.zero_grad()
         margin.backward()
         optimiser.step()
     assert margins[-1] < margins[0] - 0.05 and np.isfinite(margins).all()
-    assert "rivals" not in objective.eval()(batch.mels, batch)[1]
+    assert "rivals" not in objective.eval()(batch.mels, batch).losses
 
 
 def test_frame_targets_follow_the_speed(corpus, store):
@@ -117,8 +117,8 @@ def test_padding_is_silence_and_does_not_change_an_utterance(corpus):
     objective = Objective(model).eval()
     together, alone = corpus.collate([(0, 0), (3, 0)]), corpus.collate([(0, 0)])
     with torch.inference_mode():
-        both, _ = objective(together.mels, together)
-        one, losses = objective(alone.mels, alone)
+        both = objective(together.mels, together).log_probs
+        one, losses, _ = objective(alone.mels, alone)
     frames = int(alone.frames[0])
     torch.testing.assert_close(both.characters[0, :frames], one.characters[0, :frames], atol=1e-5, rtol=0)
     assert set(losses) == {"characters", "phones", "aligned"} and all(loss > 0 for loss in losses.values())
@@ -131,7 +131,7 @@ def test_rows_in_training_are_rows_in_streaming(corpus, store, speech):
     model = AcousticModel(CONFIG).eval()
     batch = corpus.collate([(3, 0)])
     with torch.inference_mode():
-        trained, _ = Objective(model).eval()(batch.mels, batch)
+        trained = Objective(model).eval()(batch.mels, batch).log_probs
         streamed, _ = model(torch.from_numpy(speech[:32_000])[None])
     rows = streamed.phones.shape[1]
     # The features went through float16 on disk and through 16-bit WAV.
