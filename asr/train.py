@@ -26,9 +26,12 @@ from asr.mel_augment import MelAugment
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average, parameter_groups
 from asr.phone_ngram import phone_trigrams
+from asr.segment_walk import SegmentWalk
+from asr.segments import SegmentOptions, plan_segments
 from asr.specaugment import SpecAugment
 from asr.tokens import CHARACTERS
 from models.acoustic import AcousticConfig, AcousticModel
+from models.encoder import EncoderState
 
 LEAST_MEL_DEVIATION = 0.5  # a mel that band-limited training data never moves must not be blown up when it does
 
@@ -50,6 +53,7 @@ class TrainOptions:
     shares: tuple[tuple[str, float], ...] = ()  # of a source, the part of its utterances heard in an epoch; else all
     discriminative: bool = False  # CTC-CRF on phones: a later stage, started from a model trained without it
     views: int = 2  # of each utterance in a batch, differently augmented; 2 makes their outputs agree
+    segments: SegmentOptions | None = None  # of long recordings, walked over with carried state; None: utterances
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_seconds <= 0 or self.learning_rate <= 0:
@@ -126,6 +130,8 @@ class Trainer:
         # Epochs differ by a batch or two, so the schedule counts on the first one's length.
         self.steps_an_epoch = len(self._plan(0))
         self.noises = corpus.noises()
+        self.walk = SegmentWalk(corpus, options.segments, options.views, options.seed, self._change) if (
+            options.segments) else None  # fmt: skip
         self.steps = self.steps_an_epoch * options.epochs
         self._resume()
         self.curve = LearningCurve(folder, self.step)
@@ -187,20 +193,28 @@ class Trainer:
 
     def _plan(self, epoch: int) -> list[list[tuple[int, int]]]:
         options = self.options
+        if options.segments:
+            seconds = options.batch_seconds / options.views
+            return plan_segments(self.corpus, options.segments, options.seed, epoch, seconds, dict(options.shares))
         return self.corpus.plan(options.seed, epoch, options.batch_seconds / options.views, dict(options.shares))
 
     def _learn(self, members: Sequence[tuple[int, int]]) -> dict[str, float]:
         """One optimiser step. All its randomness comes from the seed and the step, so a resumed run repeats itself."""
         torch.manual_seed(self.options.seed * 1_000_003 + self.step)
         random = np.random.default_rng((self.options.seed, self.step))
-        batch = self.corpus.collate(members, random).repeated(self.options.views).to(self.fabric.to_device)
         model = self.objective.model
-        mels, heard = batch.mels, batch.frames * model.config.stack
-        mels = self.options.changes(mels, heard, model.config.frontend, self.noises, random)
+        if self.walk:
+            batch, state = self.walk.begin(members, self.step, random, self.fabric.to_device)
+            mels, heard = batch.mels, batch.frames * model.config.stack
+        else:
+            batch, state = self.corpus.collate(members, random).repeated(self.options.views), None
+            batch = batch.to(self.fabric.to_device)
+            heard = batch.frames * model.config.stack
+            mels = self._change(batch.mels, heard, random)
         mels = self.options.masks(mels, heard, model.mel_mean, random)
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        losses = self.network(mels, batch).losses
+        _, losses, state = self.network(mels, batch, state)
         weights = asdict(loss_weights(self.step / self.steps, self.options.discriminative))
         total = sum(weights[task] * loss for task, loss in losses.items())
         value = float(total.detach())
@@ -214,9 +228,14 @@ class Trainer:
         self.fabric.clip_gradients(self.network, self.optimiser, max_norm=self.options.clip_norm)
         self.optimiser.step()
         self.averaged.update_parameters(self.objective)
+        if self.walk:
+            self.walk.end(state)
         self.step += 1
         self.audio_seconds += float(batch.frames.sum()) * self._frame_seconds
         return {"loss": value, **{task: float(loss.detach()) for task, loss in losses.items()}}
+
+    def _change(self, mels: torch.Tensor, frames: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        return self.options.changes(mels, frames, self.objective.model.config.frontend, self.noises, random)
 
     def _learning_rate(self) -> float:
         return learning_rate(self.step, self.steps, self.options.learning_rate, self.options.warm_up)
@@ -253,6 +272,7 @@ class Trainer:
             "audio_seconds": self.audio_seconds,
             "minutes": self.minutes,
             "recent": self.recent.rows,
+            "state": tuple(self.walk.state) if self.walk and self.walk.state else None,
         })
 
     def _resume(self) -> None:
@@ -275,6 +295,8 @@ class Trainer:
         self.audio_seconds = content["audio_seconds"]
         self.minutes = content["minutes"]
         self.recent.rows = content["recent"]
+        if self.walk and content["state"]:
+            self.walk.state = EncoderState(*content["state"])
 
 
 class _Averages:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from asr.corpus import Corpus
+    from asr.segments import SegmentOptions
     from asr.train import Trainer
+
+SEGMENTS_A_RECORDING = 6
 
 
 def train(
@@ -51,6 +54,16 @@ def train(
     discriminative: Annotated[
         bool, typer.Option(help="Weigh each transcript against its rivals (CTC-CRF); a later stage: see --start-from.")
     ] = False,
+    segment_seconds: Annotated[
+        float | None,
+        typer.Option(help="Learn from segments of this length of long recordings, joined of utterances."),
+    ] = None,
+    pass_state: Annotated[
+        float | None, typer.Option(help="Probability that a segment begins with the state after the last. [default: 1]")
+    ] = None,
+    recording_seconds: Annotated[
+        float | None, typer.Option(help="Length of the recordings that are cut into segments. [default: 6 segments]")
+    ] = None,
     dropout: Annotated[float, typer.Option()] = 0.1,
     share: Annotated[
         list[str] | None,
@@ -90,7 +103,7 @@ def train(
     options = TrainOptions(
         epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
         changes=MelAugment().scaled(changes), shares=_shares(share or []), discriminative=discriminative,
-        views=views,
+        views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
     )  # fmt: skip
     try:
         frames = tuple(int(part) for part in look_ahead.split(","))
@@ -122,6 +135,21 @@ def _shares(options: list[str]) -> tuple[tuple[str, float], ...]:
         return tuple((source, float(part)) for source, part in (option.split("=") for option in options))
     except ValueError:
         raise UsageError(f"a share is SOURCE=PART, such as minds14=0.25; got {' '.join(options)}") from None
+
+
+def _segments(seconds: float | None, pass_state: float | None, recording: float | None) -> SegmentOptions | None:
+    from asr.errors import UsageError
+    from asr.segments import SegmentOptions
+
+    if seconds is None:
+        if pass_state is not None or recording is not None:
+            raise UsageError("--pass-state and --recording-seconds are of segments; give --segment-seconds too")
+        return None
+    return SegmentOptions(
+        seconds,
+        SEGMENTS_A_RECORDING * seconds if recording is None else recording,
+        1.0 if pass_state is None else pass_state,
+    )
 
 
 def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
