@@ -53,8 +53,11 @@ def telephone(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return soxr.resample(np.fft.irfft(spectrum, len(narrow)), 8_000, RATE).astype(np.float32)
 
 
-def joined(pieces: list[tuple[Utterance, np.ndarray]]) -> Iterator[tuple[Utterance, np.ndarray]]:
-    """One recording a speaker, with pauses as quiet as the quietest tenth of what is around them."""
+def joined(
+    pieces: list[tuple[Utterance, np.ndarray]], least_pause: float = 0.5, most_pause: float = 1.5
+) -> Iterator[tuple[Utterance, np.ndarray]]:
+    """One recording a speaker, with pauses (in seconds) as quiet as the quietest tenth of what is around them."""
+    least, most = round(least_pause * RATE), round(most_pause * RATE)
     random = np.random.default_rng(0)
     for speaker in sorted({utterance.speaker for utterance, _ in pieces}):
         own = [(utterance, samples) for utterance, samples in pieces if utterance.speaker == speaker]
@@ -62,7 +65,7 @@ def joined(pieces: list[tuple[Utterance, np.ndarray]]) -> Iterator[tuple[Utteran
         for _, samples in own:
             frames = samples[: len(samples) // 400 * 400].reshape(-1, 400)
             level = np.quantile(np.sqrt((frames**2).mean(axis=1)), 0.1)
-            parts += [samples, random.normal(0, level, random.integers(RATE // 2, 3 * RATE // 2)).astype(np.float32)]
+            parts += [samples, random.normal(0, level, random.integers(least, most)).astype(np.float32)]
         whole = np.concatenate(parts)
         text = " ".join(utterance.text for utterance, _ in own)
         first = own[0][0]
