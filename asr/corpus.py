@@ -26,9 +26,9 @@ WORST_SCORE = -45.0  # of a forced alignment: below it most transcripts are of s
 
 
 class Batch(NamedTuple):
-    """Padded utterances; T rows of targets are followed by the network's delay in padding."""
+    """Padded utterances; T rows of targets are followed in padding by the network's delay, and up to a whole block."""
 
-    mels: Tensor  # (B, (T + delay) * stack, M) float32, padded with silence
+    mels: Tensor  # (B, (T + delay) * stack or a little more, M) float32, padded with silence
     frames: Tensor  # (B,) acoustic frames of each utterance
     characters: Tensor  # (all characters,) ids, utterance after utterance
     character_lengths: Tensor  # (B,)
@@ -131,7 +131,7 @@ class Corpus:
         end in up to a second of it, for the microphones that are muted or gated to zero.
         """
         config = self.config
-        stack, delay = config.stack, config.delay_frames
+        stack = config.stack
         examples = [self.examples[number] for number, _ in members]
         stores = [self.stores[example.store] for example in examples]
         mels = [store.mels(example.index, variant)
@@ -141,7 +141,8 @@ class Corpus:
         frames = lead + heard + TAIL_FRAMES + tail
         longest = int(frames.max())
         silence = np.log(config.frontend.floor)
-        padded = np.full((len(mels), (longest + delay) * stack, config.frontend.mels), silence, dtype=np.float32)
+        rows = config.whole_blocks(longest + config.delay_frames)
+        padded = np.full((len(mels), rows * stack, config.frontend.mels), silence, dtype=np.float32)
         aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
         for row, (mel, example, store, (_, variant)) in enumerate(zip(mels, examples, stores, members, strict=True)):
             padded[row, lead[row] * stack : lead[row] * stack + len(mel)] = mel

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from asr.errors import ModelError
 from asr.files import write_description
-from asr.package import FILES, FORMAT
+from asr.package import FILES, FORMATS
 from asr.tokens import CHARACTERS, PHONES, TokenTable
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
@@ -31,11 +31,18 @@ class _StreamingGraph(nn.Module):
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
         self.model = model
+        config = model.config
+        self.memory = ["hidden", "context"] if config.encoder == "rnn" else ["hidden", "cell", "context"]
+        self.in_blocks = config.encoder == "blstm"
 
-    def forward(self, samples: Tensor, hidden: Tensor, cell: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        state = EncoderState(hidden, cell, context.transpose(0, 1))
-        log_probs, state = self.model.step(self.model.logmel(samples), state)
-        return log_probs.characters, log_probs.phones, state.hidden, state.cell, state.context.transpose(0, 1)
+    def forward(self, samples: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.memory, inputs, strict=False))
+        given["context"] = given["context"].transpose(0, 1)
+        given.setdefault("cell", given["hidden"][:0])
+        block_frames = inputs[-1] if self.in_blocks else None
+        log_probs, state = self.model.step(self.model.logmel(samples), EncoderState(**given), block_frames)
+        memory = state._replace(context=state.context.transpose(0, 1))
+        return log_probs.characters, log_probs.phones, *(getattr(memory, name) for name in self.memory)
 
 
 def export_onnx(model: AcousticModel, path: Path) -> None:
@@ -45,7 +52,8 @@ def export_onnx(model: AcousticModel, path: Path) -> None:
     ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters`` and ``phones``
     (B, T, V) log-probabilities; ``next_hidden``, ``next_cell``, ``next_context``. Row t speaks of the frame
     ``delay_frames`` earlier; the first ``delay_frames`` rows of a stream mean nothing. The caller drops the first
-    ``T * frame_samples`` samples of its buffer after the call.
+    ``T * frame_samples`` samples of its buffer after the call. An rnn has no ``cell``. A blstm has half the units in
+    ``hidden`` and ``cell``, and one more input, ``block_frames`` () int64, of which T is a multiple.
     """
     _trace(model, path)
     proto = onnx.load(str(path))
@@ -86,32 +94,33 @@ def _trace(model: AcousticModel, path: Path) -> None:
     model = _rounded_to_half(model).eval()
     graph = _StreamingGraph(model)
     batch = 2  # not 1, so that nothing is folded into a constant of batch one
+    frames = 4 * config.block_frames
     state = model.encoder.initial_state(batch)
-    samples = torch.zeros(batch, config.window_samples + 3 * config.frame_samples)
-    names = ["characters", "phones", "next_hidden", "next_cell", "next_context"]
+    state = state._replace(context=state.context.transpose(0, 1))._asdict()
+    inputs = {
+        "samples": torch.zeros(batch, config.window_samples + (frames - 1) * config.frame_samples),
+        **{name: state[name] for name in graph.memory},
+    }
+    if graph.in_blocks:
+        inputs["block_frames"] = torch.tensor(config.block_frames)
+    batch_axes = {name: {0 if name == "context" else 1: "batch"} for name in graph.memory}
+    rows = {0: "batch", 1: "frames"}
     with warnings.catch_warnings():
         # About the exporter's age, and about LSTMs without initial states; ours are inputs, and tests vary the batch.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
-            (samples, state.hidden, state.cell, state.context.transpose(0, 1)),
+            tuple(inputs.values()),
             str(path),
-            input_names=["samples", "hidden", "cell", "context"],
-            output_names=names,
+            input_names=list(inputs),
+            output_names=["characters", "phones", *(f"next_{name}" for name in graph.memory)],
             dynamic_axes={
-                "samples": {0: "batch", 1: "samples"},
-                "hidden": {1: "batch"},
-                "cell": {1: "batch"},
-                "context": {0: "batch"},
-                "characters": {0: "batch", 1: "frames"},
-                "phones": {0: "batch", 1: "frames"},
-                "next_hidden": {1: "batch"},
-                "next_cell": {1: "batch"},
-                "next_context": {0: "batch"},
+                "samples": {0: "batch", 1: "samples"}, **batch_axes, "characters": rows, "phones": rows,
+                **{f"next_{name}": axes for name, axes in batch_axes.items()},
             },
             opset_version=OPSET,
             dynamo=False,
-        )
+        )  # fmt: skip
 
 
 def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
@@ -122,6 +131,8 @@ def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
             "frame_samples": str(config.frame_samples),
             "window_samples": str(config.window_samples),
             "delay_frames": str(config.delay_frames),
+            "encoder": config.encoder,
+            "block_frames": str(config.block_frames),
             "characters": " ".join(CHARACTERS),
             "phones": " ".join(PHONES),
         },
@@ -152,13 +163,15 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
     if card is not None:
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     description = {
-        "format": FORMAT,
+        "format": FORMATS[config.encoder],
         "name": name,
         "language": "en",
         "sample_rate": config.frontend.sample_rate,
         "frame_samples": config.frame_samples,
         "window_samples": config.window_samples,
         "delay_frames": config.delay_frames,
+        "encoder": config.encoder,
+        "block_frames": config.block_frames,
         "acoustic": config.to_dict(),
     }
     write_description(folder, description, FILES)

@@ -72,7 +72,8 @@ class Objective(nn.Module):
         """Masked mels of a batch, heard after what led to ``state``, or after nothing."""
         config = self.model.config
         outputs, state = self.model.encode(mels, state or self.model.encoder.initial_state(len(mels)))
-        outputs = [output[config.delay_frames :] for output in outputs]  # (T, B, H)
+        rows = slice(config.delay_frames, config.delay_frames + batch.aligned.shape[1])
+        outputs = [output[rows] for output in outputs]  # (T, B, H)
         log_probs = self.model.heads(outputs)
         frame_scores = self.frame_head(outputs[config.phone_layer - 1]).float().transpose(0, 1)  # (B, T, V)
         frames = batch.frames.sum()

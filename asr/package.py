@@ -15,7 +15,7 @@ from asr.tokens import TokenTable
 from streaming.engine import Rates
 
 DEFAULT_MODEL = "rill-en-small"
-FORMAT = 1  # of the folder; raised when older code could no longer read it
+FORMATS = {"lstm": 1, "rnn": 2, "blstm": 2}  # of a folder by its encoder: raised where older code could not run it
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
 
 
@@ -26,6 +26,7 @@ class ModelPackage:
     folder: Path
     name: str
     language: str
+    encoder: str  # of `models.encoder.ENCODERS`
     rates: Rates
     characters: TokenTable  # of the character head
     phones: TokenTable  # of the phone head
@@ -59,12 +60,13 @@ class ModelPackage:
                 frame_samples=_whole(config, "frame_samples"),
                 window_samples=_whole(config, "window_samples"),
                 delay_frames=_whole(config, "delay_frames", least=0),
+                block_frames=_whole({"block_frames": 1, **config}, "block_frames"),
             )
             name, language = str(config["name"]), str(config["language"])
         except (KeyError, ValueError) as error:
             raise ModelError(f"{folder}/config.json: {_reason(error)}; fetch or export the model again") from error
         characters, phones = _read_tokens(folder / "characters.txt"), _read_tokens(folder / "phones.txt")
-        return cls(folder, name, language, rates, characters, phones)
+        return cls(folder, name, language, str(config.get("encoder", "lstm")), rates, characters, phones)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -101,10 +103,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} is no model folder: it has no config.json; make one with 'asr export'") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({_reason(error)}); fetch or export the model again") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    known = sorted(set(FORMATS.values()))
+    if not isinstance(config, dict) or config.get("format") not in known:
         found = config.get("format") if isinstance(config, dict) else None
         raise ModelError(
-            f"{path} has format {found!r}, this version of Rill reads format {FORMAT}: "
+            f"{path} has format {found!r}, this version of Rill reads formats {' and '.join(map(str, known))}: "
             "update Rill or export the model again"
         )
     return config

@@ -63,6 +63,7 @@ class Recognizer:
         threads: int = 1,
         batching: Batching | None = None,
         pretty: bool = False,
+        full_context: bool = False,
     ) -> Recognizer:
         """Load a model.
 
@@ -84,10 +85,13 @@ class Recognizer:
             batching: how the network steps of threads that have audio waiting are run together; without it each
                 thread runs its own.
             pretty: whether results are written with capitals, full stops and figures, as `asr.pretty` does.
+            full_context: whether a bidirectional network (encoder blstm) hears the whole recording before it speaks, for
+                recordings only, not for live streams.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
                 language model for ``lm``, hotwords that cannot be heeded, a wrong grammar or one
-                beside ``lm`` or ``hotwords``, batching for ``torch``.
+                beside ``lm`` or ``hotwords``, batching for ``torch`` or with full context, full context for a model
+                that is not bidirectional.
             ModelError: an unknown, incomplete or altered model or language model.
         """
         _check_choice("engine", engine, ENGINES)
@@ -99,7 +103,7 @@ class Recognizer:
         try:
             words = _open_decoder(package, decoder, lm, hotwords, grammar)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
-            network = _open_engine(package, engine, head, threads, batching)
+            network = _open_engine(package, engine, head, threads, batching, full_context)
             return cls(Runner(network, words, endpoint, stability), words, network, pretty)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
@@ -169,9 +173,12 @@ class Recognizer:
             a final one when it is over. What is still open when the chunks end becomes final.
         Raises:
             AudioError: a chunk that is not audio.
+            UsageError: no iterable of arrays, or a recogniser with full context.
         """
         if isinstance(chunks, np.ndarray | str | bytes):
             raise UsageError("stream takes an iterable of arrays; use transcribe for one array or a file")
+        if getattr(self._engine, "full_context", False):
+            raise UsageError("with full context nothing is said before the end; use transcribe, or load without it")
         named = (as_samples(chunk, f"chunk {number}") for number, chunk in enumerate(chunks))
         return self._results(self._at_model_rate(named, sample_rate))
 
@@ -306,9 +313,18 @@ def _open_decoder(
     return GraphDecoder(model if wanted is None else with_hotwords(model, wanted, package.phones))
 
 
-def _open_engine(package: ModelPackage, engine: str, head: str, threads: int, batching: Batching | None) -> Engine:
+def _open_engine(
+    package: ModelPackage, engine: str, head: str, threads: int, batching: Batching | None, full_context: bool
+) -> Engine:
+    if full_context and package.encoder != "blstm":
+        raise UsageError(
+            f"full context needs a bidirectional model (encoder blstm); {package.name} has encoder {package.encoder}, "
+            "which hears the past and a fixed look-ahead: leave out full context"
+        )
+    if full_context and batching is not None:
+        raise UsageError("with full context every recording is run alone; leave out batching, or full context")
     if engine != "torch":
-        network = OnnxEngine(package.graph(engine), package.rates, head, threads)
+        network = OnnxEngine(package.graph(engine), package.rates, head, threads, full_context)
         return network if batching is None else BatchedEngine(network, batching)
     if batching is not None:
         raise UsageError("engine torch runs one stream at a time; leave out batching, or take onnx or int8")
@@ -318,7 +334,7 @@ def _open_engine(package: ModelPackage, engine: str, head: str, threads: int, ba
         raise UsageError(
             f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"
         ) from error
-    return TorchEngine(load_acoustic_model(package.folder), head)
+    return TorchEngine(load_acoustic_model(package.folder), head, full_context)
 
 
 def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -280,9 +280,9 @@ class Trainer:
         if content is None:
             return
         before, now = content["options"], asdict(self.options)
-        config, wanted = content["config"], self.objective.model.config.to_dict()
+        config, wanted = AcousticConfig.from_dict(content["config"]).to_dict(), self.objective.model.config.to_dict()
         differing = [key for key in now if before.get(key) != now[key]]
-        differing += [key for key in wanted if config.get(key) != wanted[key]]
+        differing += [key for key in wanted if config[key] != wanted[key]]
         if differing:
             raise UsageError(
                 f"{self.folder} holds a run with other settings ({', '.join(differing)}); "
@@ -335,7 +335,7 @@ def _take_over(objective: Objective, folder: Path) -> None:
         else:
             raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
     except RuntimeError as error:
-        raise UsageError(f"{folder} holds a model of another shape; give the same size and look-ahead") from error
+        raise UsageError(f"{folder} holds a model of another shape; give the same encoder, size and look-ahead") from error
 
 
 def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.encoder import EncoderState, LstmEncoder
+from models.encoder import ENCODERS, Encoder, EncoderState
 from models.frontend import FrontendConfig, LogMel
 
 
@@ -18,15 +18,21 @@ class AcousticConfig:
 
     characters: int  # size of the character head, blank included
     phones: int  # size of the phone head, blank included
-    size: int = 384  # units of every LSTM layer
+    size: int = 384  # units of every layer
     look_ahead_frames: tuple[int, ...] = (2, 2, 2, 2, 0)  # one number a layer, in acoustic frames
     phone_layer: int = 4  # the phone head reads the output of this layer, counted from 1
     stack: int = 3  # mel frames in one acoustic frame
     dropout: float = 0.1
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    encoder: str = "lstm"  # or rnn, or blstm
+    block_frames: int = 1  # of a blstm: after which its backward LSTMs start anew
+    right_context_frames: int = 0  # of a blstm: with which they start beyond a block, a layer
+    full_context: float = 0.0  # of a blstm: share of the training batches in which they start at the end of the audio
 
     def __post_init__(self) -> None:
         layers = len(self.look_ahead_frames)
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"unknown encoder {self.encoder!r}; give {', '.join(ENCODERS)}")
         if layers < 1 or self.size < 1 or self.stack < 1:
             raise ValueError(f"need at least one layer, unit and frame; got {layers}, {self.size}, {self.stack}")
         if min(self.look_ahead_frames) < 0:
@@ -40,6 +46,34 @@ class AcousticConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        self._check_blocks(layers)
+
+    def _check_blocks(self, layers: int) -> None:
+        if self.encoder != "blstm":
+            if (self.block_frames, self.right_context_frames, self.full_context) != (1, 0, 0):
+                raise ValueError(
+                    f"blocks, right context and full context are for encoder blstm; {self.encoder} has look-ahead only"
+                )
+            return
+        if any(self.look_ahead_frames):
+            raise ValueError(
+                f"a blstm hears the future by itself, so its layers must not look ahead (0 for each), nor could they "
+                f"with full context; got {self.look_ahead_frames}"
+            )
+        if self.block_frames < 1:
+            raise ValueError(f"a block must not be shorter than one frame, got {self.block_frames}")
+        if self.right_context_frames < 0 or not 0 <= self.full_context <= 1:
+            raise ValueError(
+                f"right context must be from 0 frames, and full context a share from 0 to 1; "
+                f"got {self.right_context_frames}, {self.full_context}"
+            )
+        if self.size % 2:
+            raise ValueError(f"a blstm needs an even number of units, half of them in each direction; got {self.size}")
+        if self.phone_layer != layers:
+            raise ValueError(
+                f"both heads of a blstm must read its last layer, so that they speak of the same frame; got "
+                f"phone_layer {self.phone_layer} of {layers} layers"
+            )
 
     @property
     def frame_samples(self) -> int:
@@ -53,8 +87,19 @@ class AcousticConfig:
 
     @property
     def delay_frames(self) -> int:
-        """Acoustic frames of future the network waits for before it speaks of a frame."""
-        return sum(self.look_ahead_frames)
+        """Acoustic frames of future the network waits for before it speaks of a frame; a blstm waits for its block too."""
+        return sum(self.late_frames)
+
+    @property
+    def late_frames(self) -> tuple[int, ...]:
+        """Acoustic frames that each layer's output is late by."""
+        if self.encoder == "blstm":
+            return (self.right_context_frames,) * len(self.look_ahead_frames)
+        return self.look_ahead_frames
+
+    def whole_blocks(self, frames: int) -> int:
+        """The fewest frames, at least so many, that the encoder can run."""
+        return -(-frames // self.block_frames) * self.block_frames
 
     def frames(self, samples: int) -> int:
         """How many acoustic frames lie wholly inside this many samples."""
@@ -65,7 +110,10 @@ class AcousticConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AcousticConfig:
-        """Rebuild from ``to_dict``; raises TypeError on unknown or missing names, ValueError on impossible values."""
+        """Rebuild from ``to_dict``, also of versions that knew no encoder but lstm.
+
+        Raises TypeError on unknown or missing names, ValueError on impossible values.
+        """
         values = dict(values)
         frontend = FrontendConfig(**values.pop("frontend"))
         look_ahead = tuple(values.pop("look_ahead_frames"))
@@ -82,13 +130,13 @@ class LogProbs(NamedTuple):
 class AcousticState(NamedTuple):
     """What one stream (or a batch in step with each other) carries from chunk to chunk."""
 
-    samples: Tensor  # (B, R) audio not yet consumed: the overlap with the next frame's window
+    samples: Tensor  # (B, R) audio not yet consumed: the overlap with the next frame's window, an incomplete block
     encoder: EncoderState
     frames: int  # acoustic frames consumed since the start; the first delay_frames rows of output are warm-up
 
 
 class AcousticModel(nn.Module):
-    """Log-mel features, an LSTM stack and two CTC heads (Graves et al. 2006).
+    """Log-mel features, a stack of recurrent layers and two CTC heads (Graves et al. 2006).
 
     Any chunking of the audio gives the same log-probabilities: nothing is centred, padded or normalised over a chunk.
     """
@@ -100,7 +148,10 @@ class AcousticModel(nn.Module):
         mels = config.frontend.mels
         self.register_buffer("mel_mean", torch.zeros(mels))
         self.register_buffer("mel_std", torch.ones(mels))
-        self.encoder = LstmEncoder(mels * config.stack, config.size, config.look_ahead_frames, config.dropout)
+        self.encoder = Encoder(
+            config.encoder, mels * config.stack, config.size, config.late_frames, config.block_frames,
+            config.full_context, config.dropout,
+        )  # fmt: skip
         self.phone_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.phones))
         self.character_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.characters))
 
@@ -108,44 +159,52 @@ class AcousticModel(nn.Module):
         """The state before any audio."""
         return AcousticState(self.mel_mean.new_zeros(batch, 0), self.encoder.initial_state(batch), 0)
 
-    def forward(self, samples: Tensor, state: AcousticState | None = None) -> tuple[LogProbs, AcousticState]:
+    def forward(
+        self, samples: Tensor, state: AcousticState | None = None, block_frames: int | None = None
+    ) -> tuple[LogProbs, AcousticState]:
         """Consume one chunk.
 
         Args:
             samples: (B, N) float32 in [-1, 1] at the front end's rate; any N, 0 included.
             state: what the previous chunk returned; None at the start of a stream.
+            block_frames: of a blstm, instead of the config's: as many as the recording has give it full context.
         Returns:
             LogProbs of T frames (T may be 0) and the next state. Over a stream row k speaks of the audio
             ``[k * frame_samples, k * frame_samples + window_samples)`` and appears once ``delay_frames`` more frames
-            have been heard.
+            have been heard, and the last of these blocks is complete.
         """
         state = state or self.initial_state(samples.shape[0])
         samples = torch.cat([state.samples, samples], dim=1)  # (B, R + N)
-        frames = self.config.frames(samples.shape[1])
+        block = block_frames or self.config.block_frames
+        frames = self.config.frames(samples.shape[1]) // block * block
         if frames == 0:
             return self._no_rows(samples.shape[0]), state._replace(samples=samples)
         consumed = frames * self.config.frame_samples
         heard = samples[:, : consumed - self.config.frame_samples + self.config.window_samples]
-        log_probs, encoder = self.step(self.logmel(heard), state.encoder)
+        log_probs, encoder = self.step(self.logmel(heard), state.encoder, block)
         warm_up = min(frames, max(0, self.config.delay_frames - state.frames))
         log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs))
         return log_probs, AcousticState(samples[:, consumed:], encoder, state.frames + frames)
 
-    def step(self, mels: Tensor, state: EncoderState) -> tuple[LogProbs, EncoderState]:
+    def step(
+        self, mels: Tensor, state: EncoderState, block_frames: int | Tensor | None = None
+    ) -> tuple[LogProbs, EncoderState]:
         """Log-mel frames (B, T * stack, M) -> LogProbs of T rows, late by ``delay_frames``: training and export use it.
 
-        Unlike ``forward`` it keeps the warm-up rows and carries no samples.
+        Unlike ``forward`` it keeps the warm-up rows, carries no samples, and wants whole blocks.
         """
-        outputs, state = self.encode(mels, state)
+        outputs, state = self.encode(mels, state, block_frames)
         return self.heads(outputs), state
 
-    def encode(self, mels: Tensor, state: EncoderState) -> tuple[list[Tensor], EncoderState]:
+    def encode(
+        self, mels: Tensor, state: EncoderState, block_frames: int | Tensor | None = None
+    ) -> tuple[list[Tensor], EncoderState]:
         """Log-mel frames (B, T * stack, M) -> the output of every layer, each (T, B, H), and the next state."""
         batch, frames, bins = mels.shape
         stack = self.config.stack
         mels = (mels - self.mel_mean) / self.mel_std
         stacked = mels.reshape(batch, frames // stack, stack * bins).transpose(0, 1)  # (T, B, stack * M)
-        return self.encoder(stacked, state)
+        return self.encoder(stacked, state, block_frames)
 
     def heads(self, outputs: list[Tensor]) -> LogProbs:
         """Layer outputs (T, B, H) -> LogProbs (B, T, V)."""

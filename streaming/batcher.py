@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streaming.engine import OnnxEngine, OnnxState, blocks
+from streaming.engine import OnnxEngine, OnnxState, pieces
 
 ACTIVE_SECONDS = 1.0  # a stream that has not stepped for so long is not waited for
 ROWS = 1_024  # most frames of all streams together in one run: bounds memory, and how long a run lasts
@@ -80,18 +80,19 @@ class BatchedEngine:
         stream, onnx = state
         with self._entered():
             rows = []
-            for block in blocks(samples, self.rates):
-                onnx = self._engine.heard(onnx, block)
+            for piece in pieces(samples, self.rates):
+                onnx = self._engine.heard(onnx, piece)
                 if frames := self._engine.frames_waiting(onnx):
                     more, onnx = self._run(stream, onnx, frames)
                     rows += more
             return self._engine.joined(rows), BatchedState(stream, onnx)
 
     def finish(self, state: BatchedState) -> tuple[np.ndarray, BatchedState]:
+        owed = self._engine.rows_owed(state.onnx)
         log_probs, _ = self.step(state, self._engine.tail(state.onnx))
         with self._lock:
             self._forget(state.stream)
-        return log_probs, self.start()
+        return log_probs[:owed], self.start()
 
     def close(self) -> None:
         """Refuse further steps, and return when those under way are done."""
@@ -166,7 +167,8 @@ class BatchedEngine:
 
     def _advance(self, batch: list[_Job]) -> None:
         """Run the frames that all of a batch have; an error goes to the job that caused it."""
-        frames = min(min(job.frames for job in batch), max(1, ROWS // len(batch)))
+        block = self.rates.block_frames
+        frames = min(min(job.frames for job in batch), max(1, ROWS // len(batch) // block) * block)
         try:
             rows, states = self._engine.advance([job.state for job in batch], frames)
         except Exception as error:

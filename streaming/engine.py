@@ -2,14 +2,17 @@
 
 Any chunking of the audio gives the same rows. Row k speaks of samples
 ``[k * frame_samples, k * frame_samples + window_samples)`` and appears once the network has heard ``delay_frames``
-more frames. ``finish`` appends just enough zeros that the last sample lies in a frame and that every frame comes out:
-over a whole stream of n > 0 samples there are ``Rates.frames_covering(n)`` rows, over an empty stream none.
+more frames, and the last of these completes a block, for networks that run whole blocks only. ``finish`` appends just
+enough zeros that the last sample lies in a frame and that every frame comes out: over a whole stream of n > 0 samples
+there are ``Rates.frames_covering(n)`` rows, over an empty stream none.
+
+With full context a bidirectional network hears the whole recording, or its next five minutes, before any row comes out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -18,7 +21,9 @@ import numpy as np
 if TYPE_CHECKING:
     from models.acoustic import AcousticModel, AcousticState
 
-BLOCK_SECONDS = 10.0  # longest audio given to a network at once: bounds memory whatever the size of a chunk
+BLOCK = "block_frames"  # the input of a bidirectional graph that says how many frames a block has
+PIECE_SECONDS = 10.0  # longest audio given to a network at once: bounds memory whatever the size of a chunk
+FULL_CONTEXT_SECONDS = 300.0  # but with full context: so far a network hears into the future of a recording
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Rates:
     frame_samples: int  # from one acoustic frame to the next
     window_samples: int  # samples one acoustic frame looks at
     delay_frames: int  # frames of future the network waits for
+    block_frames: int = 1  # frames that the network runs at once, or a multiple of it
 
     def seconds(self, frames: int) -> float:
         """Where a frame starts."""
@@ -48,12 +54,26 @@ class Rates:
             return 0
         return max(0, -((self.window_samples - samples) // self.frame_samples)) + 1
 
+    def blocks_within(self, samples: int) -> int:
+        """Frames of the whole blocks that lie inside this many samples."""
+        return self.frames_within(samples) // self.block_frames * self.block_frames
+
     def tail_samples(self, samples: int) -> int:
         """Zeros to append to a stream of this many samples so that every covering frame comes out of the network."""
         if samples == 0:
             return 0
         frames = self.frames_covering(samples) + self.delay_frames
+        frames = -(-frames // self.block_frames) * self.block_frames
         return (frames - 1) * self.frame_samples + self.window_samples - samples
+
+    def rows_owed(self, samples: int, frames: int) -> int:
+        """Rows still to come for a stream of this many samples, of which the network has run so many frames."""
+        return self.frames_covering(samples) - max(0, frames - self.delay_frames)
+
+    def with_full_context(self) -> Rates:
+        """The same frames in blocks as long as a network may hear into the future."""
+        frames = self.frames(FULL_CONTEXT_SECONDS)
+        return replace(self, block_frames=max(1, frames // self.block_frames) * self.block_frames)
 
 
 class Engine(Protocol):
@@ -75,16 +95,16 @@ class OnnxState(NamedTuple):
     """A stream as the ONNX graph carries it."""
 
     samples: np.ndarray  # (R,) audio not yet consumed
-    hidden: np.ndarray  # (L, 1, H)
-    cell: np.ndarray  # (L, 1, H)
-    context: np.ndarray  # (1, C, H)
+    memory: tuple[np.ndarray, ...]  # what the graph takes and gives back, each with a batch of 1
     frames: int  # acoustic frames consumed since the start, warm-up included
 
 
 class OnnxEngine:
     """Runs the exported graph with onnxruntime."""
 
-    def __init__(self, graph: Path, rates: Rates, head: str = "characters", threads: int = 1) -> None:
+    def __init__(
+        self, graph: Path, rates: Rates, head: str = "characters", threads: int = 1, full_context: bool = False
+    ) -> None:
         """Load a graph.
 
         Args:
@@ -92,8 +112,9 @@ class OnnxEngine:
             rates: how its frames lie on the audio.
             head: which of its outputs to give: ``characters`` or ``phones``.
             threads: cores one call may use; more than one pays only for big chunks.
+            full_context: whether a bidirectional network hears the recording to its end before rows come out.
         Raises:
-            ValueError: the graph has no such head, or cannot be loaded.
+            ValueError: the graph has no such head or hears no future, or cannot be loaded.
         """
         import onnxruntime
 
@@ -108,42 +129,58 @@ class OnnxEngine:
         heads = {output.name: output.shape[-1] for output in self._session.get_outputs()}
         if head not in heads:
             raise ValueError(f"{graph}: no output named {head!r}; it has {', '.join(heads)}")
+        inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        self._in_blocks = inputs.pop(BLOCK, None) is not None
+        if full_context and not self._in_blocks:
+            raise ValueError(f"{graph}: full context is for bidirectional networks (blstm)")
+        del inputs["samples"]
+        self.full_context = full_context
         self.rates = rates
-        self._outputs = [head, "next_hidden", "next_cell", "next_context"]
+        self._run_rates = rates.with_full_context() if full_context else rates
+        self._memory = tuple(inputs)
+        self._batch_axes = tuple(shape.index("batch") for shape in inputs.values())
+        self._outputs = [head, *(f"next_{name}" for name in inputs)]
         self._no_rows = np.zeros((0, heads[head]), np.float32)
-        shapes = {value.name: [size if isinstance(size, int) else 1 for size in value.shape] for value in
-                  self._session.get_inputs() if value.name != "samples"}
-        zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        self._start = OnnxState(np.zeros(0, np.float32), zeros["hidden"], zeros["cell"], zeros["context"], 0)
+        shapes = ([size if isinstance(size, int) else 1 for size in shape] for shape in inputs.values())
+        self._start = OnnxState(
+            np.zeros(0, np.float32), tuple(np.zeros(shape, np.float32) for shape in shapes), 0
+        )  # fmt: skip
 
     def start(self) -> OnnxState:
         return self._start
 
     def step(self, state: OnnxState, samples: np.ndarray) -> tuple[np.ndarray, OnnxState]:
         rows = []
-        for block in blocks(samples, self.rates):
-            state = self.heard(state, block)
+        for piece in pieces(samples, self.rates):
+            state = self.heard(state, piece)
             if frames := self.frames_waiting(state):
                 (log_probs,), (state,) = self.advance((state,), frames)
                 rows.append(log_probs)
         return self.joined(rows), state
 
     def finish(self, state: OnnxState) -> tuple[np.ndarray, OnnxState]:
-        log_probs, _ = self.step(state, self.tail(state))
-        return log_probs, self.start()
+        owed = self.rows_owed(state)
+        log_probs, state = self.step(state, self.tail(state))
+        if frames := self.rates.blocks_within(len(state.samples)):  # with full context: the last block is shorter
+            (last,), _ = self.advance((state,), frames)
+            log_probs = self.joined([log_probs, last])
+        return log_probs[:owed], self.start()
 
     def heard(self, state: OnnxState, samples: np.ndarray) -> OnnxState:
         """The state with samples (N,) added to those that wait."""
         return state._replace(samples=np.concatenate([state.samples, samples]))
 
     def frames_waiting(self, state: OnnxState) -> int:
-        """Acoustic frames for which all samples are there."""
-        return self.rates.frames_within(len(state.samples))
+        """Acoustic frames for which all samples are there, in whole blocks."""
+        return self._run_rates.blocks_within(len(state.samples))
 
     def tail(self, state: OnnxState) -> np.ndarray:
         """The zeros that end a stream: with them every frame that covers its audio comes out."""
-        heard = state.frames * self.rates.frame_samples + len(state.samples)
-        return np.zeros(self.rates.tail_samples(heard), np.float32)
+        return np.zeros(self.rates.tail_samples(self._samples_so_far(state)), np.float32)
+
+    def rows_owed(self, state: OnnxState) -> int:
+        """Rows that a stream is to give yet if it ends here; those beyond speak of its tail alone."""
+        return self.rates.rows_owed(self._samples_so_far(state), state.frames)
 
     def joined(self, rows: list[np.ndarray]) -> np.ndarray:
         """Rows of consecutive frames as one array (T, V)."""
@@ -154,22 +191,22 @@ class OnnxEngine:
 
         Args:
             states: of the streams; each has at least ``frames`` frames waiting.
-            frames: to consume of each, at least 1.
+            frames: to consume of each, at least 1, in whole blocks.
         Returns:
             Rows (T, V) of each stream, T <= frames, and its next state.
         """
         rates = self.rates
         consumed = frames * rates.frame_samples
         heard = consumed - rates.frame_samples + rates.window_samples
-        log_probs, hidden, cell, context = self._session.run(
-            self._outputs,
-            {
-                "samples": np.stack([state.samples[:heard] for state in states]),  # (B, N)
-                "hidden": _together([state.hidden for state in states], axis=1),
-                "cell": _together([state.cell for state in states], axis=1),
-                "context": _together([state.context for state in states], axis=0),
-            },
-        )
+        together = zip(*(state.memory for state in states), strict=True)
+        inputs = {
+            "samples": np.stack([state.samples[:heard] for state in states]),  # (B, N)
+            **{name: _together(parts, axis)
+               for name, parts, axis in zip(self._memory, together, self._batch_axes, strict=True)},
+        }  # fmt: skip
+        if self._in_blocks:
+            inputs[BLOCK] = np.array(min(frames, self._run_rates.block_frames), np.int64)
+        log_probs, *memory = self._session.run(self._outputs, inputs)
         rows, after = [], []
         for one, state in enumerate(states):
             warm_up = min(frames, max(0, rates.delay_frames - state.frames))
@@ -177,11 +214,13 @@ class OnnxEngine:
             if len(rest) < rates.window_samples:
                 rest = rest.copy()  # so that the few samples kept do not hold a whole block of audio in memory
             rows.append(log_probs[one, warm_up:])
-            after.append(
-                OnnxState(rest, _apart(hidden, one, 1), _apart(cell, one, 1), _apart(context, one, 0),
-                          state.frames + frames)
-            )  # fmt: skip
+            own = tuple(_apart(part, one, axis) for part, axis in zip(memory, self._batch_axes, strict=True))
+            after.append(OnnxState(rest, own, state.frames + frames))
         return rows, after
+
+    def _samples_so_far(self, state: OnnxState) -> int:
+        """Samples since the start of a stream."""
+        return state.frames * self.rates.frame_samples + len(state.samples)
 
 
 class TorchState(NamedTuple):
@@ -194,13 +233,18 @@ class TorchState(NamedTuple):
 class TorchEngine:
     """Runs the torch model itself: for training runs in progress and as the reference for the other engine."""
 
-    def __init__(self, model: AcousticModel, head: str = "characters") -> None:
+    def __init__(self, model: AcousticModel, head: str = "characters", full_context: bool = False) -> None:
         config = model.config
         if head not in ("characters", "phones"):
             raise ValueError(f"the model has no head {head!r}; it has characters, phones")
+        if full_context and config.encoder != "blstm":
+            raise ValueError(f"full context is for bidirectional networks (blstm), not for encoder {config.encoder}")
+        self.full_context = full_context
         self.rates = Rates(
-            config.frontend.sample_rate, config.frame_samples, config.window_samples, config.delay_frames
-        )
+            config.frontend.sample_rate, config.frame_samples, config.window_samples, config.delay_frames,
+            config.block_frames,
+        )  # fmt: skip
+        self._run_rates = self.rates.with_full_context() if full_context else self.rates
         self._model = model.eval()
         self._head = head
         self._no_rows = np.zeros((0, getattr(config, head)), np.float32)
@@ -209,25 +253,34 @@ class TorchEngine:
         return TorchState(None, 0)
 
     def step(self, state: TorchState, samples: np.ndarray) -> tuple[np.ndarray, TorchState]:
-        import torch
-
-        device = self._model.mel_mean.device
         rows = []
-        acoustic = state.acoustic
-        with torch.inference_mode():
-            for block in blocks(samples, self.rates):
-                log_probs, acoustic = self._model(torch.from_numpy(block).to(device)[None], acoustic)
-                rows.append(getattr(log_probs, self._head)[0].cpu().numpy())
-        return _stacked(rows, self._no_rows), TorchState(acoustic, state.samples + len(samples))
+        for piece in pieces(samples, self.rates):
+            log_probs, state = self._run(state, piece, self._run_rates.block_frames)
+            rows.append(log_probs)
+        return _stacked(rows, self._no_rows), state
 
     def finish(self, state: TorchState) -> tuple[np.ndarray, TorchState]:
-        log_probs, _ = self.step(state, np.zeros(self.rates.tail_samples(state.samples), np.float32))
-        return log_probs, self.start()
+        owed = self.rates.rows_owed(state.samples, state.acoustic.frames if state.acoustic else 0)
+        log_probs, state = self.step(state, np.zeros(self.rates.tail_samples(state.samples), np.float32))
+        waiting = state.acoustic.samples.shape[1] if state.acoustic else 0
+        if frames := self.rates.blocks_within(waiting):  # with full context: the last block is shorter
+            last, _ = self._run(state, np.zeros(0, np.float32), frames)
+            log_probs = _stacked([log_probs, last], self._no_rows)
+        return log_probs[:owed], self.start()
+
+    def _run(self, state: TorchState, samples: np.ndarray, block_frames: int) -> tuple[np.ndarray, TorchState]:
+        import torch
+
+        with torch.inference_mode():
+            heard = torch.from_numpy(samples).to(self._model.mel_mean.device)[None]
+            log_probs, acoustic = self._model(heard, state.acoustic, block_frames)
+        rows = getattr(log_probs, self._head)[0].cpu().numpy()
+        return rows, TorchState(acoustic, state.samples + len(samples))
 
 
-def blocks(samples: np.ndarray, rates: Rates) -> Iterator[np.ndarray]:
-    """Samples (N,) in pieces of at most ``BLOCK_SECONDS``."""
-    size = round(BLOCK_SECONDS * rates.sample_rate)
+def pieces(samples: np.ndarray, rates: Rates) -> Iterator[np.ndarray]:
+    """Samples (N,) in pieces of at most ``PIECE_SECONDS``."""
+    size = round(PIECE_SECONDS * rates.sample_rate)
     return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
@@ -235,7 +288,7 @@ def _stacked(rows: list[np.ndarray], no_rows: np.ndarray) -> np.ndarray:
     return rows[0] if len(rows) == 1 else np.concatenate([no_rows, *rows])
 
 
-def _together(parts: list[np.ndarray], axis: int) -> np.ndarray:
+def _together(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
     """Arrays of one stream each as one of all, along the axis of the batch."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+from asr.cli.options import DecoderName, EngineName, FullContext, LanguageModelFolder, Model
 
 
 def evaluate(
@@ -19,6 +19,7 @@ def evaluate(
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    full_context: FullContext = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio is streamed in chunks of this length.", min=1)] = 160,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write every utterance here as a JSON line.")
@@ -55,7 +56,9 @@ def evaluate(
     if report is not None:
         _check_report(report)
     manifest = merge(read_manifest(table) for table in tables)
-    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm)
+    recognizer = Recognizer.load(
+        model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, full_context=full_context
+    )  # fmt: skip
     console = Console(stderr=True)
     results = recognise(manifest.utterances, recognizer, chunk_ms)
     bar = track(results, "Evaluating", total=len(manifest.utterances), console=console, disable=not console.is_terminal)
@@ -68,7 +71,8 @@ def evaluate(
                 hypotheses.append(hypothesis)
                 writer.write(json.dumps(asdict(hypothesis)))
     columns = ("source", "utterances", "words", "WER %", "sub", "del", "ins", "CER %", "real-time factor")
-    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, chunks of {chunk_ms} ms")
+    heard = "full context" if full_context else f"chunks of {chunk_ms} ms"
+    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, {heard}")
     for row in score(hypotheses):
         table.add_row(
             row.source, str(row.utterances), str(row.words), f"{100 * row.word_error_rate:.1f}",

@@ -24,6 +24,10 @@ GrammarFile = Annotated[
     Path | None, typer.Option("--grammar", help="A file that says what may be said; nothing else is recognised.")
 ]
 Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
+FullContext = Annotated[
+    bool,
+    typer.Option("--full-context", help="Let a bidirectional model (blstm) hear a recording whole before it writes."),
+]
 Server = Annotated[
     str | None, typer.Option("--server", help="Let a Rill server recognise, such as http://127.0.0.1:8000.")
 ]
@@ -79,7 +83,7 @@ def check_server_options(server: str | None, api_key: str | None, **local: objec
     """Raise UsageError for options that do not go together: a server has a model of its own, and ``local`` options."""
     from asr.errors import UsageError
 
-    given = [f"--{name}" for name, value in local.items() if value not in (None, False, "onnx")]
+    given = [f"--{name.replace('_', '-')}" for name, value in local.items() if value not in (None, False, "onnx")]
     if server is not None and given:
         raise UsageError(f"{' and '.join(given)} cannot be chosen with --server, which has its own; leave one out")
     if server is None and api_key is not None:

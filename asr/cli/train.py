@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from asr.train import Trainer
 
 SEGMENTS_A_RECORDING = 6
+LOOK_AHEAD = {"lstm": "2,2,2,2,0", "blstm": "0,0,0,0,0"}
+BLSTM = {"block_frames": 12, "right_context_frames": 4, "full_context": 0.5}
 
 
 def train(
@@ -40,10 +42,26 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 30,
     batch_seconds: Annotated[float, typer.Option(help="Audio in a batch, padding included.")] = 80.0,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-3,
-    size: Annotated[int, typer.Option(help="Units of an LSTM layer.", min=1)] = 384,
+    encoder: Annotated[
+        str, typer.Option(help="lstm; rnn: Elman's simple network; or blstm: hears the future too, block by block.")
+    ] = "lstm",
+    size: Annotated[int, typer.Option(help="Units of a layer.", min=1)] = 384,
     look_ahead: Annotated[
-        str, typer.Option(help="Frames (30 ms) each layer looks ahead; as many numbers as layers.")
-    ] = "2,2,2,2,0",
+        str | None,
+        typer.Option(
+            help="Frames (30 ms) each layer looks ahead; as many numbers as layers. "
+            "[default: 2,2,2,2,0; zeros for a blstm]",
+        ),
+    ] = None,
+    block: Annotated[
+        int | None, typer.Option(help="blstm: frames after which its backward LSTMs start anew. [default: 12]")
+    ] = None,
+    right_context: Annotated[
+        int | None, typer.Option(help="blstm: frames beyond a block with which they start, a layer. [default: 4]")
+    ] = None,
+    full_context: Annotated[
+        float | None, typer.Option(help="blstm: part of the batches heard as one block. [default: 0.5]")
+    ] = None,
     masks: Annotated[float, typer.Option(help="Strength of SpecAugment; 0 is none.", min=0.0)] = 0.7,
     changes: Annotated[
         float, typer.Option(help="Strength of random changes of voice, channel and noise; 0 is none.", min=0.0)
@@ -106,11 +124,14 @@ def train(
         views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
     )  # fmt: skip
     try:
-        frames = tuple(int(part) for part in look_ahead.split(","))
+        frames = _whole_numbers(LOOK_AHEAD.get(encoder, LOOK_AHEAD["lstm"]) if look_ahead is None else look_ahead)
         phone_layer = max((k for k, ahead in enumerate(frames, start=1) if ahead), default=len(frames))
+        blocks = {"block_frames": block, "right_context_frames": right_context, "full_context": full_context}
+        usual = BLSTM if encoder == "blstm" else {}
         config = AcousticConfig(
-            len(CHARACTERS), len(PHONES), size=size, look_ahead_frames=frames, phone_layer=phone_layer, dropout=dropout
-        )
+            len(CHARACTERS), len(PHONES), size=size, look_ahead_frames=frames, phone_layer=phone_layer, dropout=dropout,
+            encoder=encoder, **usual | {name: value for name, value in blocks.items() if value is not None},
+        )  # fmt: skip
     except ValueError as error:
         raise UsageError(f"impossible model: {error}") from error
     recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
@@ -126,6 +147,13 @@ def train(
     trainer = Trainer(run, corpus, dev_corpus, config, options, device, precision, start_from)
     _fit(trainer, checkpoint_seconds, console)
     console.print(f"finished: {run}; next: asr export {run} --output MODEL", highlight=False)
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"look-ahead is a number of frames for each layer, such as 2,2,0; got {text!r}") from None
 
 
 def _shares(options: list[str]) -> tuple[tuple[str, float], ...]:

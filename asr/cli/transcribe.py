@@ -18,6 +18,7 @@ from asr.cli.options import (
     ApiKey,
     DecoderName,
     EngineName,
+    FullContext,
     GrammarFile,
     Hotwords,
     LanguageModelFolder,
@@ -61,6 +62,7 @@ def transcribe(
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
     pretty: Pretty = False,
+    full_context: FullContext = False,
     jobs: Annotated[int, typer.Option(help="Files transcribed at the same time.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out files whose texts are in the folder.")] = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once; the text is the same.")] = 2_000,
@@ -92,7 +94,7 @@ def transcribe(
     _check_options(files, output, raw_rate, jobs)
     check_server_options(
         server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-        pretty=pretty,
+        pretty=pretty, full_context=full_context,
     )  # fmt: skip
     if ray and (server is not None or STDIN in files):
         raise _usage(f"--ray is for files and models here; leave out {'--server' if server is not None else STDIN}")
@@ -104,7 +106,7 @@ def transcribe(
     elif resume:
         raise _usage("--resume is for a folder of texts; give --output FOLDER")
     local = {"engine": engine, "decoder": decoder, "lm": lm, "hotwords": hotwords, "grammar": grammar,
-             "pretty": pretty}  # fmt: skip
+             "pretty": pretty, "full_context": full_context}  # fmt: skip
     chunk_samples(chunk_ms, 1_000)
     status = 0
     for problem in problems:
@@ -120,7 +122,7 @@ def transcribe(
         elif server is not None:
             transcribed = by_server(server, api_key, chunk_ms, raw_rate)
         else:
-            recognizer = Recognizer.load(model or DEFAULT_MODEL, batching=_batching(jobs, engine), **local)
+            recognizer = Recognizer.load(model or DEFAULT_MODEL, batching=_batching(jobs, engine, full_context), **local)
             transcribed = here(recognizer, chunk_ms, raw_rate)
         writer = stack.enter_context(LineWriter(output if folder is None else None))
         shown = stack.enter_context(progress([one.name for one in todo]))
@@ -181,10 +183,10 @@ def _wants_folder(formats: tuple[str, ...], output: Path | None, several: bool, 
     return needed or of_folder or output.is_dir()
 
 
-def _batching(jobs: int, engine: str):
+def _batching(jobs: int, engine: str, full_context: bool):
     from streaming.batcher import Batching
 
-    return Batching(wait_ms=0) if jobs > 1 and engine != "torch" else None
+    return Batching(wait_ms=0) if jobs > 1 and engine != "torch" and not full_context else None
 
 
 def _outcomes(
