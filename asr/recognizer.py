@@ -85,8 +85,8 @@ class Recognizer:
             batching: how the network steps of threads that have audio waiting are run together; without it each
                 thread runs its own.
             pretty: whether results are written with capitals, full stops and figures, as `asr.pretty` does.
-            full_context: whether a bidirectional network (encoder blstm) hears the whole recording before it speaks, for
-                recordings only, not for live streams.
+            full_context: whether a bidirectional network (encoder blstm) hears a recording whole before it speaks; not
+                for live streams.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
                 language model for ``lm``, hotwords that cannot be heeded, a wrong grammar or one

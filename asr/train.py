@@ -335,7 +335,9 @@ def _take_over(objective: Objective, folder: Path) -> None:
         else:
             raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
     except RuntimeError as error:
-        raise UsageError(f"{folder} holds a model of another shape; give the same encoder, size and look-ahead") from error
+        raise UsageError(
+            f"{folder} holds a model of another shape; give the same encoder, size and look-ahead"
+        ) from error
 
 
 def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:

@@ -87,7 +87,7 @@ class AcousticConfig:
 
     @property
     def delay_frames(self) -> int:
-        """Acoustic frames of future the network waits for before it speaks of a frame; a blstm waits for its block too."""
+        """Acoustic frames of future the network waits for before it speaks of a frame (and for whole blocks)."""
         return sum(self.late_frames)
 
     @property

@@ -11,12 +11,12 @@ from models.recurrent import SequenceDropout, remembering_lstm
 class BidirectionalLayer(nn.Module):
     """Layer norm, an LSTM in each direction, dropout, residual.
 
-    The LSTM forward in time carries its state over the whole stream. The one backward in time starts anew for each block
-    of frames, ``right_context_frames`` beyond its end (Zhang et al. 2016, "Highway long short-term memory RNNs for
-    distant speech recognition", latency-controlled BLSTM). Every layer has blocks of its own, each layer's later by its
-    right context than those below, so that the right context of a block is always output of the layer below that is
-    final. Blocks are counted from the first frame of the stream: its output never depends on chunks. A block as long as
-    the recording makes it an ordinary bidirectional LSTM, with the same weights.
+    The LSTM forward in time carries its state over the whole stream. The one backward in time starts anew for each
+    block of frames, ``right_context_frames`` beyond its end: the latency-controlled BLSTM of Zhang et al. 2016,
+    "Highway long short-term memory RNNs for distant speech recognition". Unlike theirs every layer has blocks of its
+    own, later than those of the layer below by the right context, which is therefore always final: the forward LSTMs
+    run no frame twice. Blocks are counted from the first frame of the stream, so that chunks don't matter. With a
+    block as long as the recording it is an ordinary bidirectional LSTM, of the same weights.
     """
 
     def __init__(self, size: int, right_context_frames: int, dropout: float) -> None:

@@ -126,16 +126,16 @@ def test_one_engine_serves_many_threads(engine, speech, whole):
 
 
 def test_big_chunks_are_cut_into_blocks(engine, speech, whole, monkeypatch):
-    monkeypatch.setattr(streaming.engine, "BLOCK_SECONDS", 0.3)
+    monkeypatch.setattr(streaming.engine, "PIECE_SECONDS", 0.3)
     np.testing.assert_allclose(run(engine, [speech]), whole, atol=TOLERANCE)
 
 
 def test_the_onnx_state_does_not_grow(onnx_engine, speech):
     state = onnx_engine.start()
-    shapes = [part.shape for part in state[1:4]]
+    shapes = [part.shape for part in state.memory]
     for _ in range(5):
         _, state = onnx_engine.step(state, speech)
-        assert [part.shape for part in state[1:4]] == shapes
+        assert [part.shape for part in state.memory] == shapes
         assert len(state.samples) < onnx_engine.rates.window_samples
         assert state.samples.base is None  # no view that would keep a whole chunk of audio in memory
 

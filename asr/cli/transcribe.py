@@ -122,7 +122,8 @@ def transcribe(
         elif server is not None:
             transcribed = by_server(server, api_key, chunk_ms, raw_rate)
         else:
-            recognizer = Recognizer.load(model or DEFAULT_MODEL, batching=_batching(jobs, engine, full_context), **local)
+            batching = _batching(jobs, engine, full_context)
+            recognizer = Recognizer.load(model or DEFAULT_MODEL, batching=batching, **local)
             transcribed = here(recognizer, chunk_ms, raw_rate)
         writer = stack.enter_context(LineWriter(output if folder is None else None))
         shown = stack.enter_context(progress([one.name for one in todo]))
