@@ -26,7 +26,8 @@ class GradientDistance:
     """Gradients of the encoder's output with respect to its input, acoustic frame by acoustic frame.
 
     ``norms`` (P, A + 1 + K): of P moments, estimates of the Frobenius norm of d output(t) / d input(t - k) for k from
-    -A, the frames of look-ahead, to K. Inputs count in standard deviations of the mels.
+    -A, the frames of look-ahead or of a block and its right context, to K. Inputs count in standard deviations of the
+    mels.
     """
 
     norms: np.ndarray
@@ -72,27 +73,28 @@ def measure(
     """
     config = model.config
     delay, frame_seconds = config.delay_frames, config.frame_samples / config.frontend.sample_rate
+    in_block = config.block_frames - 1  # frames that an output may hear beyond the delay
     most = round(most_seconds / frame_seconds)
-    frames = len(mels) // config.stack
-    if most < 1 or frames < most + delay + 1:
+    frames = len(mels) // config.stack // config.block_frames * config.block_frames
+    if most < 1 or frames < most + delay + 1 + in_block:
         raise ValueError(
             f"distances of up to {most_seconds:g} s need a recording of more than "
-            f"{(most + delay + 1) * frame_seconds:.1f} s; this one has {frames * frame_seconds:.1f} s"
+            f"{(most + delay + 1 + in_block) * frame_seconds:.1f} s; this one has {frames * frame_seconds:.1f} s"
         )
     model.eval()
     heard = mels[: frames * config.stack].detach().clone()[None].requires_grad_()  # (1, T * stack, M)
     outputs, _ = model.encode(heard, model.encoder.initial_state(1))
     late = outputs[-1][:, 0]  # (T, H), row r speaks of frame r - delay
     random = torch.Generator().manual_seed(seed)
-    rows = np.unique(np.linspace(most + delay, frames - 1, moments).round().astype(int))
-    norms = np.empty((len(rows), delay + 1 + most))
+    rows = np.unique(np.linspace(most + delay, frames - 1 - in_block, moments).round().astype(int))
+    norms = np.empty((len(rows), in_block + delay + 1 + most))
     for number, row in enumerate(rows.tolist()):
         probe = torch.randn(late.shape[1], generator=random).to(late)
         (gradient,) = torch.autograd.grad(late[row] @ probe, heard, retain_graph=True)
         gradient = (gradient[0] * model.mel_std).double()
         by_frame = gradient.reshape(frames, -1).norm(dim=1)  # (T,)
-        norms[number] = by_frame[row - delay - most : row + 1].flip(0).cpu().numpy()
-    return GradientDistance(norms, delay, frame_seconds)
+        norms[number] = by_frame[row - delay - most : row + 1 + in_block].flip(0).cpu().numpy()
+    return GradientDistance(norms, delay + in_block, frame_seconds)
 
 
 def draw(
