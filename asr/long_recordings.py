@@ -90,7 +90,7 @@ class LongRecordings:
         for row in pauses:
             row[-1] = max(row[-1], (config.delay_frames + 1) * config.stack)
         totals = [sum(row) + int(pause.sum()) for row, pause in zip(lengths, pauses, strict=True)]
-        longest = -(-max(totals) // config.stack) * config.stack
+        longest = config.whole_blocks(-(-max(totals) // config.stack)) * config.stack
         for row, total in zip(pauses, totals, strict=True):
             row += random.multinomial(longest - total, np.full(len(row), 1 / len(row)))
         return pauses
