@@ -14,8 +14,8 @@ from asr.errors import RillError
 
 # In the order of the help.
 COMMANDS = (
-    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "train", "evaluate", "export",
-    "synthesise",
+    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "train", "train_speller", "evaluate",
+    "export", "synthesise",
 )  # fmt: skip
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 
@@ -49,7 +49,7 @@ def build_app() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name)(command)
+            app.command(name.replace("_", "-"))(command)
     return app
 
 

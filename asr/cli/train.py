@@ -120,7 +120,7 @@ def train(
         torch.set_num_threads(threads)
     options = TrainOptions(
         epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
-        changes=MelAugment().scaled(changes), shares=_shares(share or []), discriminative=discriminative,
+        changes=MelAugment().scaled(changes), shares=shares_of(share or []), discriminative=discriminative,
         views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
     )  # fmt: skip
     try:
@@ -136,11 +136,11 @@ def train(
         raise UsageError(f"impossible model: {error}") from error
     recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
     run.mkdir(parents=True, exist_ok=True)
-    with _bar(console) as bar:
-        task = bar.add_task("aligning", visible=False)
+    with bar(console) as shown:
+        task = shown.add_task("aligning", visible=False)
         corpus, dev_corpus = prepare(
             recipe, cache or run / "cache", config, workers,
-            lambda done, total: bar.update(task, completed=done, total=total, visible=done < total),
+            lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
         )  # fmt: skip
     write_rejected(corpus.rejected, run / "rejected.tsv")
     _describe(corpus, run, console)
@@ -156,7 +156,8 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
         raise ValueError(f"look-ahead is a number of frames for each layer, such as 2,2,0; got {text!r}") from None
 
 
-def _shares(options: list[str]) -> tuple[tuple[str, float], ...]:
+def shares_of(options: list[str]) -> tuple[tuple[str, float], ...]:
+    """Sources and parts of `--share` options; raises UsageError on any other form."""
     from asr.errors import UsageError
 
     try:
@@ -197,8 +198,8 @@ def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
                 highlight=False,
             )
 
-    with _bar(console) as bar:
-        task = bar.add_task("training", total=trainer.steps, completed=trainer.step)
+    with bar(console) as shown:
+        task = shown.add_task("training", total=trainer.steps, completed=trainer.step)
 
         def report(progress) -> None:
             nonlocal epoch_shown
@@ -206,7 +207,7 @@ def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
                 epoch_shown = progress.epoch
                 show_epoch()
             description = f"epoch {progress.epoch + 1}, loss {progress.loss:.3f}, {progress.audio_hours:.1f} h"
-            bar.update(task, completed=progress.step, description=description)
+            shown.update(task, completed=progress.step, description=description)
 
         try:
             trainer.fit(report, checkpoint_seconds)
@@ -226,7 +227,8 @@ def _describe(corpus: Corpus, run: Path, console: Console) -> None:
             console.print(f"  {count} because {reason}", highlight=False)
 
 
-def _bar(console: Console):
+def bar(console: Console):
+    """A progress bar that counts, on a terminal."""
     from rich import progress
 
     columns = (
