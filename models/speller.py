@@ -58,7 +58,8 @@ class Speller(nn.Module):
         super().__init__()
         self.config = config
         self.input = nn.Linear(config.phones * config.stack, config.size)
-        self.layers = nn.ModuleList(RecurrentLayer("lstm", config.size, 0, config.dropout) for _ in range(config.layers))
+        layers = (RecurrentLayer("lstm", config.size, 0, config.dropout) for _ in range(config.layers))
+        self.layers = nn.ModuleList(layers)
         self.head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.characters * config.stack))
 
     def initial_state(self, batch: int) -> SpellerState:
