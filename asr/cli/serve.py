@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, Hotwords, LanguageModelFolder, Model
+from asr.cli.options import (
+    DecoderName,
+    EndSentence,
+    EndSilence,
+    Forget,
+    GrammarFile,
+    Hotwords,
+    LanguageModelFolder,
+    LeadSilence,
+    Longest,
+    Model,
+    Pretty,
+    endpoint_rule,
+)
 
 
 def serve(
@@ -18,6 +31,13 @@ def serve(
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
     hotwords: Hotwords = None,
+    grammar: GrammarFile = None,
+    pretty: Pretty = False,
+    end_silence: EndSilence = None,
+    end_sentence: EndSentence = None,
+    lead_silence: LeadSilence = None,
+    longest: Longest = None,
+    forget: Forget = None,
     max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,
     api_key: Annotated[
         str | None,
@@ -72,14 +92,16 @@ def serve(
     except ValueError as error:
         raise UsageError(str(error)) from error
     name = model or DEFAULT_MODEL
+    ends = (end_silence, end_sentence, lead_silence, longest, forget)
+    rule = endpoint_rule(*ends)
     if ray:
         from asr.server.ray_serve import Fleet
         from asr.server.ray_serve import run as run_fleet
 
         if wyoming_port is not None or ssl_certfile is not None or ssl_keyfile is not None:
             raise UsageError("Wyoming and certificates do not go with --ray; put a proxy before it")
-        if hotwords is not None:
-            raise UsageError("--hotwords does not go with --ray; leave one out")
+        if any(given not in (None, False) for given in (hotwords, grammar, pretty, *ends)):
+            raise UsageError("--hotwords, --grammar, --pretty and when utterances end do not go with --ray")
         run_fleet(Fleet(name, engine, decoder, lm, replicas, max_replicas, options=options), host, port)
         return
     if replicas != 1 or max_replicas is not None:
@@ -87,8 +109,9 @@ def serve(
     metrics = Metrics()
     batching = None if engine == "torch" else Batching(most=max_streams, observe=metrics.batch_size.observe)
     with Recognizer.load(
-        name, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, batching=batching
-    ) as recognizer:
+        name, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar, endpoint=rule,
+        batching=batching, pretty=pretty,
+    ) as recognizer:  # fmt: skip
         run(
             create_app(recognizer, options, Path(name).name, metrics),
             Address(host, port, ssl_certfile, ssl_keyfile, wyoming_host, wyoming_port),
