@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ BLOCK_SECONDS = 0.02  # that PortAudio hands over at once
 BUFFER_SECONDS = 30.0  # held for a recogniser that is late; what comes on top is lost, and counted
 SILENT_SECONDS = 5.0  # of waiting without a block: the device is gone
 WAIT_SECONDS = 0.1  # at most, before a reader is asked whether it still wants more
+CLOSE_SECONDS = 2.0  # that a sound system may take to let go of a device
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Microphone:
         self.overflows = 0  # times that PortAudio itself lost audio before it was handed over
         self._blocks: queue.Queue[np.ndarray] = queue.Queue(round(BUFFER_SECONDS / BLOCK_SECONDS))
         self._silent_waits = 0  # in a row
+        self._stuck = False
         self._stream = self._open(sample_rate)
         self._resampler = Resampler(self.device_rate, sample_rate)
 
@@ -91,7 +95,7 @@ class Microphone:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        self._let_go(self._stream.close)
 
     @property
     def device_rate(self) -> int:
@@ -138,7 +142,7 @@ class Microphone:
 
     def close(self) -> np.ndarray:
         """Stop recording; what had been recorded and not read, and the resampler's rest."""
-        self._stream.stop()
+        self._let_go(self._stream.stop)
         rest = [self._blocks.get_nowait() for _ in range(self._blocks.qsize())]
         return np.concatenate([self._resampled(rest), self._resampler.flush()])
 
@@ -166,6 +170,17 @@ class Microphone:
             f"microphone {self.device.name!r} cannot be opened ({str(reason).splitlines()[0]}); "
             "close what else uses it, or choose another of 'asr devices' with --device"
         )
+
+    def _let_go(self, act: Callable[[], None]) -> None:
+        """Call into PortAudio, which never returns while the sound system beneath it is stuck."""
+        if self._stuck:
+            return
+        acting = threading.Thread(target=act, daemon=True)
+        acting.start()
+        acting.join(CLOSE_SECONDS)
+        self._stuck = acting.is_alive()
+        if self._stuck:  # what sounddevice does at the end of the process would never end either
+            atexit.unregister(_portaudio()._exit_handler)
 
     def _keep(self, block: np.ndarray, frames: int, time: Any, status: Any) -> None:
         """Called by PortAudio's thread."""
