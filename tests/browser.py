@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from serving import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,7 +29,9 @@ def chromium(heard: Path) -> Iterator[Browser]:
     api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*SWITCHES, f"--use-file-for-fake-audio-capture={heard}%noloop"]
+            executable_path=CHROMIUM,
+            args=[*SWITCHES, f"--use-file-for-fake-audio-capture={heard}%noloop"],
+            timeout=1_000 * PATIENCE_SECONDS,
         )
         yield browser
         browser.close()

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 import websockets.sync.client
 from conftest import ROOT
 
-START_SECONDS = 120
+PATIENCE_SECONDS = 120  # far more than anything takes: a busy machine is no failure
 
 
 @dataclass
@@ -54,12 +54,8 @@ class Server:
 
     def settled(self, key: str | None = None) -> dict[str, float]:
         """The metrics once no stream runs; fails when one goes on for long after its client has left."""
-        for _ in range(200):
-            metrics = self.metrics(key)
-            if not any(value for name, value in metrics.items() if name.startswith("rill_streams{")):
-                return metrics
-            time.sleep(0.05)
-        raise AssertionError(f"streams go on without clients: {metrics}")
+        wait_for(lambda: not any(n for name, n in self.metrics(key).items() if name.startswith("rill_streams{")))
+        return self.metrics(key)
 
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -72,7 +68,7 @@ class Server:
     def stop(self) -> int:
         """Ask it to stop, as a service manager does; its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -100,12 +96,20 @@ def serving(*options: str, **environment: str) -> Iterator[Server]:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert ready.wait(START_SECONDS) and server.port, "".join(server.lines)
+        assert ready.wait(PATIENCE_SECONDS) and server.port, "".join(server.lines)
         yield server
     finally:
         process.kill()
         process.wait()
         reader.join(5)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    """Return when it is; fail when it does not come."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
 
 
 def pcm(path: Path) -> tuple[bytes, int]:
@@ -131,9 +135,15 @@ def text_of(events: list[dict[str, Any]]) -> str:
     return " ".join(event["text"] for event in events if event["type"] == "final" and event["text"])
 
 
+def connect(url: str, **options: Any) -> websockets.sync.client.ClientConnection:
+    """A WebSocket with the patience of a test."""
+    patience = {"open_timeout": PATIENCE_SECONDS, "close_timeout": PATIENCE_SECONDS, "ping_interval": None}
+    return websockets.sync.client.connect(url, **{**patience, **options})
+
+
 def streamed(url: str, data: bytes, size: int = 5_120) -> list[dict[str, Any]]:
     """The events of a stream that is sent this audio in messages of this size, to its end."""
-    with websockets.sync.client.connect(url) as socket:
+    with connect(url) as socket:
         for start in range(0, len(data), size):
             socket.send(data[start : start + size])
         socket.send(json.dumps({"type": "finish"}))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SAMPLES
-from serving import Server, serving
+from serving import PATIENCE_SECONDS, Server, serving
 
 from asr.audio import AudioFile
 from asr.cli.main import main
@@ -30,8 +30,16 @@ def server(shipped_recognizer: Recognizer) -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def no_key_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient_and_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RILL_API_KEY", raising=False)
+    for name in ("OPEN_SECONDS", "CLOSE_SECONDS"):
+        monkeypatch.setattr(f"asr.client.{name}", PATIENCE_SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def place_free(server: Server) -> None:
+    """A client that closes has gone before the server knows."""
+    server.settled(KEY)
 
 
 @pytest.fixture
@@ -98,6 +106,7 @@ def test_refusals_are_one_line(server: Server, run: Callable, tmp_path: Path) ->
         refused = run("transcribe", "--server", address, file)
     with Client(server.url, KEY).open():
         full = run("transcribe", "--server", server.url, "--api-key", KEY, file)
+    server.settled(KEY)
     answers = {
         "cannot be reached: connection refused": refused,
         "is full": full,
@@ -126,7 +135,7 @@ def test_what_drawing_chunks_raises_comes_through(server: Server) -> None:
 
 
 def test_a_stream_that_is_left_frees_its_place(server: Server) -> None:
-    for _ in range(3):
+    for _ in range(2):
         results = Client(server.url, KEY).stream(_spoken(samples_of("greeting")))
         assert next(results).text
         results.close()
@@ -136,7 +145,7 @@ def test_a_stream_that_is_left_frees_its_place(server: Server) -> None:
 def test_a_server_that_dies_leaves_what_was_said() -> None:
     results: list[Result] = []
     with serving("--engine", "onnx") as server, pytest.raises(ServerError, match="broke off"):
-        for result in Client(server.url).stream(_spoken(samples_of("greeting"), then_seconds=10)):
+        for result in Client(server.url).stream(_spoken(samples_of("greeting"), then_seconds=100)):
             results.append(result)
             if "good morning" in result.text:
                 server.process.kill()
@@ -144,11 +153,11 @@ def test_a_server_that_dies_leaves_what_was_said() -> None:
 
 
 def _spoken(samples: np.ndarray, then_seconds: float = 0) -> Iterator[np.ndarray]:
-    """At the pace of speech, with silence at its end."""
+    """Piece by piece, faster than speech, with silence at its end."""
     silence = np.zeros(round(then_seconds * 16_000), np.float32)
     for chunk in chunks_of(np.concatenate([samples, silence]), 1_600):
         yield chunk
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def _empty(folder: Path) -> Path:

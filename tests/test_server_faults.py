@@ -22,9 +22,8 @@ import numpy as np
 import openai
 import pytest
 import websockets.asyncio.client
-import websockets.sync.client
 from conftest import SAMPLES
-from serving import Server, events_until_closed, pcm, serving, streamed, text_of
+from serving import PATIENCE_SECONDS, Server, connect, events_until_closed, pcm, serving, streamed, text_of, wait_for
 
 GREETING = SAMPLES / "greeting.wav"
 KEY = "correct horse battery staple"
@@ -34,9 +33,9 @@ CONNECTS = 1_000
 
 @pytest.fixture(scope="module")
 def server(shipped_recognizer) -> Iterator[Server]:
-    """A strict server: a key, few streams, short patience. Greedy decoding needs no graph, so it starts quickly."""
-    with serving("--engine", "onnx", "--decoder", "greedy", "--max-streams", "4", "--idle-seconds", "1.5",
-                 "--max-upload-mb", "1", "--wyoming-port", "0", RILL_API_KEY=KEY) as server:  # fmt: skip
+    """A strict server: a key, few streams. Greedy decoding needs no graph, so it starts quickly."""
+    with serving("--engine", "onnx", "--decoder", "greedy", "--max-streams", "4", "--max-upload-mb", "1",
+                 "--wyoming-port", "0", RILL_API_KEY=KEY) as server:  # fmt: skip
         yield server
         server.settled(KEY)
         assert not [event for event in server.log if event["level"] == "error"]
@@ -52,17 +51,23 @@ def greeting(server) -> str:
     return text
 
 
+@pytest.fixture(autouse=True)
+def all_places_free(server) -> None:
+    """A client that closes has gone before the server knows."""
+    server.settled(KEY)
+
+
 @pytest.fixture
 def bystander(server, greeting) -> Iterator[None]:
     """A stream that goes on while a test runs, and whose text must not change by it."""
     data, _ = pcm(GREETING)
     over = threading.Event()
-    with websockets.sync.client.connect(url(server)) as other:
+    with connect(url(server)) as other:
 
         def speak() -> None:
             sent = 0
-            while not over.wait(0.2) and sent < len(data) - 2_000:
-                other.send(data[sent : sent + 2_000])
+            while not over.wait(0.2):
+                other.send(data[sent : sent + 2_000])  # nothing at the end, which keeps the connection
                 sent += 2_000
             other.send(data[sent:])
 
@@ -81,7 +86,7 @@ def url(server: Server, **query: object) -> str:
 
 def refusal(address: str, *messages: str | bytes, headers: dict[str, str] | None = None) -> tuple[dict, int]:
     """The last event after these messages, and the code of the close."""
-    with websockets.sync.client.connect(address, additional_headers=headers) as client:
+    with connect(address, additional_headers=headers) as client:
         for message in messages:
             client.send(message)
         events = events_until_closed(client)
@@ -95,7 +100,7 @@ def test_a_wrong_key_is_refused_on_every_protocol(server, given):
         event, code = refusal(f"{server.url.replace('http', 'ws')}/{path}", headers=header)
         assert (event["type"], code) == ("error", 1008)
         assert "unauthorized" in (event.get("code"), event.get("error", {}).get("code"))
-    with websockets.sync.client.connect(f"{server.url.replace('http', 'ws')}/vosk", additional_headers=header) as vosk:
+    with connect(f"{server.url.replace('http', 'ws')}/vosk", additional_headers=header) as vosk:
         with pytest.raises(websockets.ConnectionClosedError, match="key"):
             vosk.recv()
     for path in ("v1/models", "metrics"):
@@ -151,7 +156,7 @@ def test_odd_byte_counts_lose_nothing(server, greeting):
 
 def test_empty_streams_and_messages(server):
     assert [event["type"] for event in streamed(url(server), b"")] == ["ready", "done"]
-    with websockets.sync.client.connect(url(server)) as client:
+    with connect(url(server)) as client:
         for _ in range(50):
             client.send(b"")
         client.send('{"type": "finish"}')
@@ -161,19 +166,20 @@ def test_empty_streams_and_messages(server):
 def test_giant_messages_are_refused(server, bystander):
     event, code = refusal(url(server), bytes(5 * MIB))
     assert (event["code"], code) == ("too_large", 1009)
-    with websockets.sync.client.connect(url(server), max_size=None) as client:
+    with connect(url(server), max_size=None) as client:
         client.recv()
         with pytest.raises(websockets.ConnectionClosed):
             client.send(bytes(20 * MIB))
             client.recv()
 
 
-def test_silence_on_the_line_ends_with_the_last_words(server, greeting):
+def test_silence_on_the_line_ends_with_the_last_words(greeting):
     """A client that stalls without closing gets what it said, then the reason."""
-    with websockets.sync.client.connect(url(server)) as client:
-        client.send(pcm(GREETING)[0])
-        events = events_until_closed(client)
-        assert client.close_code == 1008
+    with serving("--engine", "onnx", "--decoder", "greedy", "--idle-seconds", "2") as impatient:
+        with connect(impatient.stream_url()) as client:
+            client.send(pcm(GREETING)[0])
+            events = events_until_closed(client)
+            assert client.close_code == 1008
     assert text_of(events) == greeting
     assert events[-1]["code"] == "idle"
 
@@ -181,7 +187,7 @@ def test_silence_on_the_line_ends_with_the_last_words(server, greeting):
 def test_clients_that_vanish_are_forgotten(server, bystander):
     before = server.metrics(KEY).get('rill_drops_total{protocol="stream"}', 0)
     for _ in range(10):
-        with websockets.sync.client.connect(url(server)) as client:
+        with connect(url(server)) as client:
             client.send(pcm(GREETING)[0][:20_000])
             linger = struct.pack("ii", 1, 0)  # a reset instead of a goodbye
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -194,7 +200,7 @@ def test_clients_that_vanish_are_forgotten(server, bystander):
 def test_all_streams_taken(server, greeting):
     with ExitStack() as clients:
         for _ in range(4):
-            client = clients.enter_context(websockets.sync.client.connect(url(server)))
+            client = clients.enter_context(connect(url(server)))
             assert json.loads(client.recv())["type"] == "ready"
         event, code = refusal(url(server))
         assert (event["code"], code) == ("busy", 1013)
@@ -210,7 +216,7 @@ def test_audio_faster_than_it_is_heard_is_slowed_down(server, bystander):
     """Minutes of it at once, results never read: what waits stays bounded, and nobody else is disturbed."""
     before = server.memory_mib()
     noise = np.random.default_rng(0).bytes(MIB // 4)
-    with websockets.sync.client.connect(url(server), max_queue=1) as client:
+    with connect(url(server), max_queue=1) as client:
         for _ in range(20):
             client.send(noise)
             assert server.memory_mib() - before < 60
@@ -348,7 +354,7 @@ def test_stopping_loses_no_words(shipped_recognizer, tmp_path):
     with serving(*options) as server:
         trust = ssl.create_default_context(cafile=certificate)
         data, rate = pcm(GREETING)
-        with websockets.sync.client.connect(server.stream_url(sample_rate=rate), ssl=trust) as client:
+        with connect(server.stream_url(sample_rate=rate), ssl=trust) as client:
             client.send(data)
             while json.loads(client.recv())["type"] != "partial":
                 pass
@@ -357,13 +363,4 @@ def test_stopping_loses_no_words(shipped_recognizer, tmp_path):
         assert client.close_code == 1012
         assert text_of(events)
         assert events[-1]["code"] == "shutting_down"
-        assert server.process.wait(20) == 0
-
-
-def wait_for(true) -> None:
-    """Return when it is; fail when it never comes."""
-    for _ in range(400):
-        if true():
-            return
-        threading.Event().wait(0.025)
-    raise AssertionError("waited in vain")
+        assert server.process.wait(PATIENCE_SECONDS) == 0

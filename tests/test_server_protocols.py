@@ -16,9 +16,9 @@ import av
 import numpy as np
 import openai
 import pytest
-import websockets.sync.client
+import websockets
 from conftest import ROOT, SAMPLES
-from serving import Server, events_until_closed, pcm, serving, streamed, text_of
+from serving import Server, connect, events_until_closed, pcm, serving, streamed, text_of
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -90,7 +90,7 @@ def test_floats_and_flush(server, shipped_recognizer):
     samples = resampled(GREETING, 44_100)
     silence = np.zeros(44_100, np.float32)
     url = server.stream_url(sample_rate=44_100, format="f32le")
-    with websockets.sync.client.connect(url) as socket:
+    with connect(url) as socket:
         socket.send(samples.astype("<f4").tobytes())
         socket.send('{"type": "flush"}')
         while (event := json.loads(socket.recv()))["type"] != "final":
@@ -312,7 +312,7 @@ def test_vosk_client(server, shipped_recognizer):
     """The messages of vosk-server's own test client: a reply is awaited after each."""
     data, rate = pcm(GREETING)
     replies = []
-    with websockets.sync.client.connect(f"{server.url.replace('http', 'ws')}/vosk") as socket:
+    with connect(f"{server.url.replace('http', 'ws')}/vosk") as socket:
         socket.send(f'{{ "config" : {{ "sample_rate" : {rate} }} }}')
         size = int(rate * 0.2) * 2
         for start in range(0, len(data), size):
@@ -335,7 +335,7 @@ def test_vosk_client(server, shipped_recognizer):
 def test_vosk_endpoints_reset_and_alternatives(server, shipped_recognizer):
     data, rate = pcm(GREETING)
     text = shipped_recognizer.transcribe(GREETING).text
-    with websockets.sync.client.connect(f"{server.url.replace('http', 'ws')}/vosk") as socket:
+    with connect(f"{server.url.replace('http', 'ws')}/vosk") as socket:
         socket.send(json.dumps({"config": {"sample_rate": str(rate), "words": False}}))
         socket.send(data + bytes(4 * rate))  # two seconds of silence end the utterance
         assert json.loads(socket.recv()) == {"text": text}
