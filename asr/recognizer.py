@@ -187,6 +187,10 @@ class Recognizer:
         """The same recogniser with another rule for the end of an utterance; they share the model and the states."""
         return self._with(self._runner.with_rule(rule))
 
+    def with_pretty(self, pretty: bool) -> Recognizer:
+        """The same recogniser whose results are written as `asr.pretty` does, or as they are spoken."""
+        return Recognizer(self._runner, self._decoder, self._engine, pretty)
+
     def close(self) -> None:
         """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
         if isinstance(self._engine, BatchedEngine):

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,13 +31,14 @@ from asr.recognizer import Recognizer
 from asr.subtitles import as_srt, as_vtt
 
 GREETING, REQUEST, TELEPHONE = (SAMPLES / f"{name}.wav" for name in ("greeting", "request", "telephone"))
+FRIEND = "https://friend.example"
 DIRECTIONS = SAMPLES / "directions.wav"
 
 
 @pytest.fixture(scope="module")
 def server(shipped_recognizer: Recognizer) -> Iterator[Server]:
     """One server for all these tests. Its engine gives the same text for any chunks, as that of asr transcribe does."""
-    with serving("--engine", "onnx", "--wyoming-port", "0") as server:
+    with serving("--engine", "onnx", "--wyoming-port", "0", "--allow-origin", FRIEND) as server:
         yield server
         assert not [event for event in server.log if event["level"] == "error"]
 
@@ -105,6 +107,41 @@ def test_floats_and_flush(server, shipped_recognizer):
     assert second["start"] == pytest.approx(first["start"] + offset, abs=0.07)
 
 
+def test_a_stream_may_be_written_with_capitals(server, shipped_recognizer):
+    data, rate = pcm(GREETING)
+    text = text_of(streamed(server.stream_url(sample_rate=rate, pretty=1), data))
+    assert text == shipped_recognizer.with_pretty(True).transcribe(GREETING).text != text.lower()
+
+
+def test_pages_of_other_sites_are_refused(server, shipped_recognizer):
+    """What has no origin is no browser: all the other tests here."""
+    data, rate = pcm(GREETING)
+    for origin in (server.url, FRIEND):
+        with connect(server.stream_url(sample_rate=rate), origin=origin) as socket:
+            assert json.loads(socket.recv())["type"] == "ready"
+    paths = ("v1/stream", "v1/realtime?intent=transcription", "vosk")
+    for path, origin in [(path, "https://evil.example") for path in paths] + [(paths[0], f"{server.url}0"),
+                                                                              (paths[0], "null")]:  # fmt: skip
+        with pytest.raises(websockets.InvalidStatus, match="403"):
+            connect(f"{server.url.replace('http', 'ws')}/{path}", origin=origin)
+
+
+def test_uploads_of_pages_of_other_sites(server, client, shipped_recognizer):
+    def upload(origin: str):
+        create = client.audio.transcriptions.with_raw_response.create
+        return create(file=GREETING, model="x", extra_headers={"Origin": origin})
+
+    answer = upload(FRIEND)
+    assert answer.headers["access-control-allow-origin"] == FRIEND
+    assert answer.parse().text == shipped_recognizer.transcribe(GREETING).text
+    asked = {"Origin": FRIEND, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-mine"}
+    request = urllib.request.Request(f"{server.url}/v1/audio/transcriptions", headers=asked, method="OPTIONS")
+    with urllib.request.urlopen(request) as preflight:
+        assert preflight.headers["access-control-allow-headers"] == "x-mine"
+    with pytest.raises(openai.PermissionDeniedError, match="evil.example may not use this server"):
+        upload("https://evil.example")
+
+
 def test_the_server_loads_no_torch(server):
     loaded = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
     assert "onnxruntime" in loaded and "torch" not in loaded
@@ -136,6 +173,9 @@ def test_without_its_libraries_the_command_says_what_to_install():
         (["--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
         (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
         (["--max-streams", "0"], "max_streams must be above 0"),
+        (["--allow-origin", "https://a.example/page"], "'https://a.example/page' is no origin"),
+        (["--end-silence", "0"], "--end-silence must be a positive"),
+        (["--grammar", "rooms.txt"], "a grammar takes the place of the language model"),
         (["--ssl-certfile", "cert.pem"], "go together"),
         (["--ssl-certfile", "no.pem", "--ssl-keyfile", "no.pem"], "certificate"),
     ],

@@ -43,6 +43,10 @@ def serve(
         str | None,
         typer.Option(envvar="RILL_API_KEY", help="What clients must send.", show_default=False),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Whose pages may use the server besides its own, such as https://example.org; * for all."),
+    ] = None,
     wyoming_port: Annotated[
         int | None, typer.Option(help="Also speak Wyoming (Home Assistant) on this TCP port; it knows no key.")
     ] = None,
@@ -86,8 +90,9 @@ def serve(
 
     try:
         options = ServerOptions(
-            api_key=api_key, max_streams=max_streams, max_upload_bytes=max_upload_mb * MIB, idle_seconds=idle_seconds,
-            longest_seconds=longest_seconds, log_transcripts=log_transcripts,
+            api_key=api_key, allow_origins=tuple(allow_origin or ()), max_streams=max_streams,
+            max_upload_bytes=max_upload_mb * MIB, idle_seconds=idle_seconds, longest_seconds=longest_seconds,
+            log_transcripts=log_transcripts,
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error)) from error

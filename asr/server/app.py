@@ -6,12 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from asr.errors import AudioError
 from asr.server.failures import ClientError, Gone, bearer, check_key
 from asr.server.metrics import Metrics
 from asr.server.options import ServerOptions
+from asr.server.origin import OriginCheck
 from asr.server.page_files import page_routes
 from asr.server.protocols import openai_files, openai_realtime, stream, vosk
 from asr.server.service import Service
@@ -101,6 +103,13 @@ def create_app(
             service, websocket, vosk.NAME, lambda send: vosk.VoskSpeaker(service, send), vosk.complain
         )
 
+    allowed = service.options.allow_origins
+    app.add_middleware(OriginCheck, allowed=allowed)
+    if allowed:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=allowed, allow_methods=["GET", "POST"], allow_headers=["*"],
+            expose_headers=["X-Rill-Warning", "Retry-After"],
+        )  # fmt: skip
     app.include_router(openai_files.router(service))
     app.router.routes.extend(page_routes())
     return app

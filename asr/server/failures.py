@@ -13,6 +13,7 @@ CODES = {
     "bad_audio": (400, 1007),
     "too_large": (413, 1009),
     "too_long": (413, 1008),
+    "forbidden": (403, 1008),
     "not_found": (404, 1008),
     "idle": (408, 1008),
     "busy": (503, 1013),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MIB = 1 << 20
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", re.IGNORECASE)  # as browsers write it
 
 
 @dataclass(frozen=True)
@@ -12,6 +14,7 @@ class ServerOptions:
     """Limits of one server, and its key. Each limit is answered with a reason before the connection closes."""
 
     api_key: str | None = None  # None: everybody may
+    allow_origins: tuple[str, ...] = ()  # whose pages may use the server besides its own; "*": everybody's
     max_streams: int = 32  # live streams and files together
     max_message_bytes: int = 4 * MIB  # one WebSocket message
     max_upload_bytes: int = 100 * MIB
@@ -27,5 +30,8 @@ class ServerOptions:
                      "longest_seconds", "send_seconds"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for origin in self.allow_origins:
+            if origin != "*" and origin != "null" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; give one such as https://example.org, or *")
         if self.api_key == "":
             raise ValueError("the API key is empty; give one, or none")

@@ -44,7 +44,7 @@ class Stream:
         """Expect another format from now on."""
         self._pcm = pcm
 
-    def end_utterances_by(self, recognizer: Recognizer) -> None:
+    def go_on_with(self, recognizer: Recognizer) -> None:
         """Go on with another recogniser that shares its states."""
         self._recognizer = recognizer
 

@@ -192,7 +192,7 @@ class RealtimeSpeaker:
     def _detect_turns(self, wanted: Any) -> None:
         if wanted is None:
             self._turn_detection, self._silence_ms = None, None
-            self._stream.end_utterances_by(self._service.recognizer)
+            self._stream.go_on_with(self._service.recognizer)
             return
         if not isinstance(wanted, dict) or wanted.get("type", "server_vad") != "server_vad":
             raise ClientError("bad_request", "turn_detection must be null or of type server_vad")
@@ -206,7 +206,7 @@ class RealtimeSpeaker:
         self._silence_ms = silence
         seconds = silence / 1_000
         rule = EndpointRule(silence_seconds=seconds, complete_seconds=seconds)
-        self._stream.end_utterances_by(self._service.recognizer.with_endpoint(rule))
+        self._stream.go_on_with(self._service.recognizer.with_endpoint(rule))
 
     def _pcm(self) -> Pcm:
         return Pcm(*FORMATS[self._format], self._service.recognizer.sample_rate)

@@ -43,17 +43,22 @@ class StreamSpeaker:
     merge = True
 
     def __init__(self, service: Service, send: Send, query: Mapping[str, str]) -> None:
-        """Read the query: ``sample_rate`` (the model's by default) and ``format``. Raises ClientError."""
+        """Read the query: ``sample_rate`` (the model's by default), ``format``, ``pretty``. Raises ClientError."""
         format = query.get("format", "s16le")
         if format not in FORMATS:
             raise ClientError("bad_request", f"unknown format {format!r}; give {' or '.join(FORMATS)}")
         given = query.get("sample_rate", str(service.recognizer.sample_rate))
         if not given.isascii() or not given.isdigit():
             raise ClientError("bad_request", f"sample_rate {given!r} is no whole number of Hz")
+        pretty = query.get("pretty")
+        if pretty not in (None, "0", "1"):
+            raise ClientError("bad_request", f"pretty is 0 or 1, not {pretty!r}")
         self._service = service
         self._send = send
         self._pcm = Pcm(format, int(given), service.recognizer.sample_rate)
         self._stream = Stream(service, NAME, self._pcm)
+        if pretty is not None:
+            self._stream.go_on_with(service.recognizer.with_pretty(pretty == "1"))
 
     @property
     def seconds(self) -> float:
