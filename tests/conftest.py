@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tarfile
 import wave
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 SPEECH_DATA = ROOT.parent / "shared" / "data" / "speech"
 SAMPLE_RATE = 16_000
+
+# For networks as small as those of the tests more threads only cost time, most of all on a busy machine. This holds for
+# the commands that tests start, too; torch reads it when it is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("rill", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("rill")
@@ -56,17 +61,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "random"
     write_model_folder(model, folder, "random")
     return folder
-
-
-@pytest.fixture(scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """Torch on one thread: for a network this small more only cost time."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

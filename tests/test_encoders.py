@@ -27,7 +27,6 @@ from models.acoustic import AcousticConfig, AcousticModel
 from streaming.batcher import BatchedEngine, Batching
 from streaming.engine import Engine, OnnxEngine, TorchEngine
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 TOLERANCE = 1e-4  # of fp32 log-probabilities
 SIZES = {"characters": len(CHARACTERS), "phones": len(PHONES), "size": 16}
 CONFIGS = {

@@ -23,7 +23,7 @@ def onnx_engine(model_folder: Path) -> OnnxEngine:
 
 
 @pytest.fixture(scope="module")
-def torch_engine(one_torch_thread: None, model_folder: Path) -> TorchEngine:
+def torch_engine(model_folder: Path) -> TorchEngine:
     return TorchEngine(load_acoustic_model(model_folder))
 
 

@@ -14,7 +14,6 @@ from asr.cli.main import main
 from asr.gradient_distance import measure
 from models.acoustic import AcousticConfig, AcousticModel
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 CONFIG = AcousticConfig(5, 5, size=6, look_ahead_frames=(2, 1, 0), phone_layer=2)
 SECONDS = 0.9
 

@@ -29,7 +29,6 @@ def test_a_trace_is_what_the_decoder_heard(model_folder: Path, speech: np.ndarra
     assert recognizer.transcribe(speech) == result, "and the recogniser is none the wiser"
 
 
-@pytest.mark.usefixtures("one_torch_thread")
 def test_a_picture_has_the_words_and_their_tokens(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

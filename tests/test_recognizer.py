@@ -137,7 +137,7 @@ def test_one_recogniser_serves_many_threads(recognizer, speech, whole):
             same(result, whole)
 
 
-def test_the_torch_engine_says_the_same(one_torch_thread, model_folder, speech, whole):
+def test_the_torch_engine_says_the_same(model_folder, speech, whole):
     same(Recognizer.load(model_folder, engine="torch").transcribe(speech), whole)
 
 

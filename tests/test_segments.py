@@ -31,7 +31,6 @@ from asr.train import Trainer, TrainOptions
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES), size=16, look_ahead_frames=(2, 1, 0), phone_layer=2, dropout=0.0)
 OPTIONS = SegmentOptions(seconds=8.0, recording_seconds=24.0)
 BLSTM = {"encoder": "blstm", "look_ahead_frames": (0, 0), "block_frames": 7, "right_context_frames": 2}
