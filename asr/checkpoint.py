@@ -16,10 +16,21 @@ AVERAGED_PREFIX = "module.model."  # of the acoustic model's weights inside Aver
 
 
 def save(folder: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values; the earlier checkpoint stays until the new one is complete."""
+    """Write tensors and plain values; the earlier checkpoint stays until the new one is complete.
+
+    Raises:
+        DataError: it cannot be written: the disk is full, say.
+    """
     partial = folder / (FILE + ".partial")
-    torch.save(content, partial)
-    os.replace(partial, folder / FILE)
+    try:
+        torch.save(content, partial)
+        os.replace(partial, folder / FILE)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a full disk
+        partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{folder / FILE} cannot be written ({str(error).splitlines()[0]}); the one before it stands: make room "
+            "and give the same command to go on from there"
+        ) from error
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ def export_onnx(model: AcousticModel, path: Path) -> None:
     """
     _trace(model, path)
     proto = onnx.load(str(path))
-    store_weights_as_half(proto)
+    _store_weights_as_half(proto)
     _save(proto, path, model.config)
 
 
@@ -201,7 +201,7 @@ def _rounded_to_half(model: AcousticModel) -> AcousticModel:
     return copy
 
 
-def store_weights_as_half(proto: onnx.ModelProto) -> None:
+def _store_weights_as_half(proto: onnx.ModelProto) -> None:
     """Replace large fp32 initialisers that fp16 holds exactly by fp16 ones and a cast, folded when a session opens."""
     graph = proto.graph
     for tensor in list(graph.initializer):

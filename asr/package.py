@@ -16,7 +16,6 @@ from streaming.engine import Rates
 
 DEFAULT_MODEL = "rill-en-small"
 FORMATS = {"lstm": 1, "rnn": 2, "blstm": 2}  # of a folder by its encoder: raised where older code could not run it
-SPELLER = "speller.onnx"  # only in models that spell what their phone head says
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
 
 
@@ -35,12 +34,6 @@ class ModelPackage:
     def graph(self, engine: str) -> Path:
         """The ONNX graph of an engine, ``onnx`` or ``int8``."""
         return self.folder / ("model.int8.onnx" if engine == "int8" else "model.onnx")
-
-    @property
-    def speller(self) -> Path | None:
-        """The ONNX graph of the speller, if the model has one."""
-        graph = self.folder / SPELLER
-        return graph if graph.is_file() else None
 
     @property
     def language_model(self) -> Path | None:
@@ -125,7 +118,7 @@ def _verify(folder: Path, config: dict[str, Any]) -> None:
     checksums = config.get("files")
     if not isinstance(checksums, dict) or not set(FILES) <= set(checksums):
         raise ModelError(f"{folder}/config.json names no checksums of {', '.join(FILES)}; export the model again")
-    for file in (*FILES, *(set(checksums) & {SPELLER})):
+    for file in FILES:
         try:
             with (folder / file).open("rb") as stream:
                 checksum = hashlib.file_digest(stream, "sha256").hexdigest()

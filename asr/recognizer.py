@@ -21,7 +21,6 @@ from asr.n_best import Alternative
 from asr.package import DEFAULT_MODEL, ModelPackage
 from asr.pretty import pretty as pretty_result
 from asr.samples import as_samples, check_rate
-from asr.spelling import SpellingDecoder
 from streaming.batcher import BatchedEngine, Batching
 from streaming.endpoint import EndpointRule
 from streaming.engine import Engine, OnnxEngine, TorchEngine
@@ -103,7 +102,7 @@ class Recognizer:
         package = ModelPackage.open(model)
         try:
             words = _open_decoder(package, decoder, lm, hotwords, grammar)
-            head = "characters" if isinstance(words, GreedyDecoder) else "phones"
+            head = "phones" if isinstance(words, GraphDecoder) else "characters"
             network = _open_engine(package, engine, head, threads, batching, full_context)
             return cls(Runner(network, words, endpoint, stability), words, network, pretty)
         except ValueError as error:
@@ -310,8 +309,6 @@ def _open_decoder(
             raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
         if hotwords is not None:
             raise UsageError("greedy decoding knows no words, so hotwords cannot apply; take decoder lm")
-        if package.speller is not None:
-            return SpellingDecoder(package.speller, package.characters)
         return GreedyDecoder(package.characters.symbols)
     if folder is None:
         raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")

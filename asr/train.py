@@ -5,77 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jiwer import cer, wer
 from torch.optim.swa_utils import AveragedModel
 
 from asr import checkpoint
 from asr.corpus import Corpus
-from asr.ctc import GreedyDecoder
-from asr.device import open_device
+from asr.error_rates import error_rates
 from asr.errors import DataError, UsageError
-from asr.export import load_acoustic_model
 from asr.interrupt import deferred_interrupt
 from asr.learning_curve import LearningCurve
-from asr.mel_augment import MelAugment
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average, parameter_groups
-from asr.phone_ngram import phone_trigrams
-from asr.segment_walk import SegmentWalk
-from asr.segments import SegmentOptions, plan_segments
-from asr.specaugment import SpecAugment
-from asr.tokens import CHARACTERS
+from asr.segments import plan_segments
+from asr.starting_point import set_normalisation, take_over, trigrams_of
+from asr.team import Team
+from asr.tensorboard_log import TensorBoardLog
+from asr.train_options import Progress, TrainOptions
+from asr.train_parts import Parts
+from asr.version import installed_version
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
-
-LEAST_MEL_DEVIATION = 0.5  # a mel that band-limited training data never moves must not be blown up when it does
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What shapes the learning curve; saved in the checkpoint and checked on resume."""
-
-    epochs: int = 30
-    batch_seconds: float = 80.0  # audio in a batch, padding and both views included
-    learning_rate: float = 1e-3  # the highest
-    warm_up: float = 0.05  # of all steps
-    weight_decay: float = 0.01
-    clip_norm: float = 2.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    masks: SpecAugment = SpecAugment().scaled(0.5)
-    changes: MelAugment = MelAugment()
-    shares: tuple[tuple[str, float], ...] = ()  # of a source, the part of its utterances heard in an epoch; else all
-    discriminative: bool = False  # CTC-CRF on phones: a later stage, started from a model trained without it
-    views: int = 2  # of each utterance in a batch, differently augmented; 2 makes their outputs agree
-    segments: SegmentOptions | None = None  # of long recordings, walked over with carried state; None: utterances
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_seconds <= 0 or self.learning_rate <= 0:
-            raise UsageError(
-                f"epochs, batch seconds and learning rate must be positive; "
-                f"got {self.epochs}, {self.batch_seconds}, {self.learning_rate}"
-            )
-        if any(not 0 < share <= 1 for _, share in self.shares):
-            raise UsageError(f"the share of a source must be above 0 and at most 1, got {dict(self.shares)}")
-        if self.views not in (1, 2):
-            raise UsageError(f"views of an utterance must be 1 or 2, got {self.views}")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands; ``report`` callbacks receive one after every step."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    audio_hours: float
 
 
 class Trainer:
@@ -88,9 +41,9 @@ class Trainer:
         dev: Corpus | None,
         config: AcousticConfig,
         options: TrainOptions,
-        device: str = "auto",
-        precision: str = "auto",
+        team: Team,
         start_from: Path | None = None,
+        tensorboard: bool = False,
     ) -> None:
         """Prepare a run, or take up the one that ``folder`` holds.
 
@@ -100,24 +53,26 @@ class Trainer:
             dev: what is measured on after every epoch, or None.
             config: of the model.
             options: of the training.
-            device: auto, cpu, cuda or mps.
-            precision: auto, or one of Fabric's.
+            team: the processes that train together.
             start_from: folder of another run or of a model, whose weights a new run begins with.
+            tensorboard: whether the curve is written for TensorBoard too.
         Raises:
             DataError: nothing to learn from, or a checkpoint that is damaged or missing.
-            UsageError: the folder holds a run with other settings, or ``start_from`` a model of another shape.
+            UsageError: the folder holds a run with other settings, ``start_from`` a model of another shape, or the
+                processes are not alike.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if not corpus.examples:
             raise DataError("no utterance is left to learn from; see the reasons above")
         self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
-        self.fabric = open_device(device, precision)
+        self.team, self.fabric = team, team.fabric
+        team.check_alike(_facts(corpus, config, options))
         torch.manual_seed(options.seed)
-        trigrams = _phone_trigrams(corpus) if options.discriminative else None
+        trigrams = trigrams_of(corpus) if options.discriminative else None
         self.objective = Objective(AcousticModel(config), options.views, trigrams)
-        _set_normalisation(self.objective.model, corpus)
+        set_normalisation(self.objective.model, corpus)
         if start_from:
-            _take_over(self.objective, start_from)
+            take_over(self.objective, start_from)
         self.objective.to(self.fabric.device)
         self.averaged = AveragedModel(self.objective, multi_avg_fn=moving_average(options.ema_decay))
         groups = parameter_groups(self.objective, options.weight_decay)
@@ -129,12 +84,13 @@ class Trainer:
         self.recent = _Averages()
         # Epochs differ by a batch or two, so the schedule counts on the first one's length.
         self.steps_an_epoch = len(self._plan(0))
-        self.noises = corpus.noises()
-        self.walk = SegmentWalk(corpus, options.segments, options.views, options.seed, self._change) if (
-            options.segments) else None  # fmt: skip
+        self.parts = Parts(corpus, options, self.objective.model, self.fabric.to_device)
         self.steps = self.steps_an_epoch * options.epochs
         self._resume()
-        self.curve = LearningCurve(folder, self.step)
+        self.logs: list[LearningCurve | TensorBoardLog] = []  # of the first process alone
+        if team.first:
+            self.curve = LearningCurve(folder, self.step)
+            self.logs = [self.curve, *([TensorBoardLog(folder, self.step)] if tensorboard else [])]
 
     @property
     def model(self) -> AcousticModel:
@@ -149,18 +105,19 @@ class Trainer:
         """
         saved = begun = time.monotonic()
         earlier_minutes = self.minutes
-        with deferred_interrupt() as interrupted:
+        with deferred_interrupt() as interrupted, self.team.depending():
             for epoch in range(self.step // self.steps_an_epoch, self.options.epochs):
                 plan = self._plan(epoch)
                 plan = [plan[k % len(plan)] for k in range(self.steps_an_epoch)]
                 for members in plan[self.step % self.steps_an_epoch :]:
-                    self.recent.add(self._learn(members))
+                    losses, stop = self._learn(members, interrupted())
+                    self.recent.add(losses)
                     self.minutes = earlier_minutes + (time.monotonic() - begun) / 60
                     if self.step % 50 == 0:
-                        self.curve.add(**self._where(epoch), **self.recent.take())
+                        self._note(epoch)
                     if report:
                         report(Progress(self.step, self.steps, epoch, self.recent.last, self.audio_seconds / 3600))
-                    if interrupted():
+                    if stop:
                         self._save()
                         raise KeyboardInterrupt
                     if time.monotonic() - saved > checkpoint_seconds:
@@ -170,27 +127,6 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
 
-    def error_rates(self, corpus: Corpus) -> tuple[float, float, float]:
-        """Greedy word, character and phone error rates of the averaged model, whole utterances, pooled."""
-        decoder = GreedyDecoder(CHARACTERS)
-        texts, guesses, phones, phone_guesses = [], [], [], []
-        self.averaged.eval()
-        with torch.inference_mode():
-            for members in corpus.plan(0, 0, self.options.batch_seconds):
-                batch = corpus.collate(members).to(self.fabric.to_device)
-                log_probs = self.averaged.module(batch.mels, batch).log_probs
-                for row, (number, _) in enumerate(members):
-                    frames = int(batch.frames[row])
-                    rows = log_probs.characters[row, :frames].float().cpu().numpy()
-                    words, _ = decoder.finish(decoder.advance(decoder.start(), rows))
-                    texts.append(corpus.examples[number].text)
-                    guesses.append(" ".join(word.text for word in words))
-                    best = log_probs.phones[row, :frames].argmax(dim=-1).unique_consecutive().cpu().numpy()
-                    phones.append(" ".join(map(str, corpus.examples[number].phones)))
-                    phone_guesses.append(" ".join(map(str, best[best != 0])))
-        self.averaged.train()
-        return wer(texts, guesses), cer(texts, guesses), wer(phones, phone_guesses)
-
     def _plan(self, epoch: int) -> list[list[tuple[int, int]]]:
         options = self.options
         if options.segments:
@@ -198,44 +134,50 @@ class Trainer:
             return plan_segments(self.corpus, options.segments, options.seed, epoch, seconds, dict(options.shares))
         return self.corpus.plan(options.seed, epoch, options.batch_seconds / options.views, dict(options.shares))
 
-    def _learn(self, members: Sequence[tuple[int, int]]) -> dict[str, float]:
-        """One optimiser step. All its randomness comes from the seed and the step, so a resumed run repeats itself."""
-        torch.manual_seed(self.options.seed * 1_000_003 + self.step)
-        random = np.random.default_rng((self.options.seed, self.step))
-        model = self.objective.model
-        if self.walk:
-            batch, state = self.walk.begin(members, self.step, random, self.fabric.to_device)
-            mels, heard = batch.mels, batch.frames * model.config.stack
-        else:
-            batch, state = self.corpus.collate(members, random).repeated(self.options.views), None
-            batch = batch.to(self.fabric.to_device)
-            heard = batch.frames * model.config.stack
-            mels = self._change(batch.mels, heard, random)
-        mels = self.options.masks(mels, heard, model.mel_mean, random)
+    def _learn(self, members: Sequence[tuple[int, int]], interrupted: bool) -> tuple[dict[str, float], bool]:
+        """One optimiser step, together with the other processes.
+
+        Args:
+            members: of the batch; this process learns from its parts of it.
+            interrupted: whether this process was asked to stop.
+        Returns:
+            The losses of the whole batch, and whether any process was asked to stop.
+        """
+        parts = [self.parts.part(members, self.step, number) for number in self.team.mine]
+        frames, aligned, stop = self.team.total(
+            sum(part.frames for part in parts), sum(part.aligned for part in parts), interrupted
+        )
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        _, losses, state = self.network(mels, batch, state)
+        self.optimiser.zero_grad()
         weights = asdict(loss_weights(self.step / self.steps, self.options.discriminative))
-        total = sum(weights[task] * loss for task, loss in losses.items())
-        value = float(total.detach())
-        if not math.isfinite(value):
+        sums: dict[str, float] = {}
+        for number, part in enumerate(parts):
+            torch.manual_seed(part.dropout_seed)
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(parts) - 1):
+                _, losses, state = self.network(part.mels, part.batch, part.state)
+                # The losses are means over a part; what counts is the mean over the whole batch.
+                shares = {task: part.aligned / max(1, aligned) if task == "aligned" else part.frames / frames
+                          for task in losses}  # fmt: skip
+                total = sum(weights[task] * shares[task] * loss for task, loss in losses.items())
+                self.fabric.backward(total * self.team.processes)  # gradients are averaged over processes
+            for task, loss in losses.items():
+                sums[task] = sums.get(task, 0.0) + shares[task] * float(loss.detach())
+        values = dict(zip(sums, self.team.total(*sums.values()), strict=True))
+        loss = sum(weights[task] * value for task, value in values.items())
+        if not math.isfinite(loss):
             raise DataError(
-                f"the loss became {value} at step {self.step}; lower the learning rate "
+                f"the loss became {loss} at step {self.step}; lower the learning rate "
                 f"({self.options.learning_rate}) and start again"
             )
-        self.optimiser.zero_grad()
-        self.fabric.backward(total)
         self.fabric.clip_gradients(self.network, self.optimiser, max_norm=self.options.clip_norm)
         self.optimiser.step()
         self.averaged.update_parameters(self.objective)
-        if self.walk:
-            self.walk.end(state)
+        if self.parts.walk:
+            self.parts.walk.end(state)
         self.step += 1
-        self.audio_seconds += float(batch.frames.sum()) * self._frame_seconds
-        return {"loss": value, **{task: float(loss.detach()) for task, loss in losses.items()}}
-
-    def _change(self, mels: torch.Tensor, frames: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        return self.options.changes(mels, frames, self.objective.model.config.frontend, self.noises, random)
+        self.audio_seconds += frames * self._frame_seconds
+        return {"loss": loss, **values}, bool(stop)
 
     def _learning_rate(self) -> float:
         return learning_rate(self.step, self.steps, self.options.learning_rate, self.options.warm_up)
@@ -254,14 +196,23 @@ class Trainer:
             "learning_rate": self._learning_rate(),
         }
 
+    def _note(self, epoch: int, **errors: float) -> None:
+        losses = self.recent.take()
+        for log in self.logs:
+            log.add(**self._where(epoch), **losses, **errors)
+
     def _end_epoch(self, epoch: int) -> None:
-        if self.dev:
-            word, character, phone = self.error_rates(self.dev)
-            errors = {"dev_wer": word, "dev_cer": character, "dev_per": phone}
-            self.curve.add(**self._where(epoch), **self.recent.take(), **errors)
-        self.curve.draw()
+        if self.team.first:
+            if self.dev:
+                seconds = self.options.batch_seconds
+                word, character, phone = error_rates(self.averaged.module, self.dev, seconds, self.fabric.to_device)
+                self._note(epoch, dev_wer=word, dev_cer=character, dev_per=phone)
+            self.curve.draw()
+        self.team.wait()
 
     def _save(self) -> None:
+        if not self.team.first:
+            return
         checkpoint.save(self.folder, {
             "config": self.objective.model.config.to_dict(),
             "options": asdict(self.options),
@@ -272,7 +223,7 @@ class Trainer:
             "audio_seconds": self.audio_seconds,
             "minutes": self.minutes,
             "recent": self.recent.rows,
-            "state": tuple(self.walk.state) if self.walk and self.walk.state else None,
+            "state": tuple(self.parts.walk.state) if self.parts.walk and self.parts.walk.state else None,
         })
 
     def _resume(self) -> None:
@@ -295,8 +246,8 @@ class Trainer:
         self.audio_seconds = content["audio_seconds"]
         self.minutes = content["minutes"]
         self.recent.rows = content["recent"]
-        if self.walk and content["state"]:
-            self.walk.state = EncoderState(*content["state"])
+        if self.parts.walk and content["state"]:
+            self.parts.walk.state = EncoderState(*content["state"])
 
 
 class _Averages:
@@ -315,38 +266,13 @@ class _Averages:
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
 
 
-def _phone_trigrams(corpus: Corpus) -> torch.Tensor:
-    """Of the transcripts: each phone sequence once however often it was recorded, lest prompts drown speech."""
-    sequences = {example.text: example.phones for example in corpus.examples}
-    return torch.from_numpy(phone_trigrams(sequences.values(), corpus.config.phones))
-
-
-def _take_over(objective: Objective, folder: Path) -> None:
-    """Start from the averaged weights of a run, or from those of a model folder, which has no frame head."""
-    content = checkpoint.load(folder)
-    try:
-        if content is not None:
-            averaged = content["averaged"]
-            objective.load_state_dict({
-                name.removeprefix("module."): value for name, value in averaged.items() if name.startswith("module.")
-            })  # fmt: skip
-        elif (folder / "config.json").is_file():
-            objective.model.load_state_dict(load_acoustic_model(folder).state_dict())
-        else:
-            raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
-    except RuntimeError as error:
-        raise UsageError(
-            f"{folder} holds a model of another shape; give the same encoder, size and look-ahead"
-        ) from error
-
-
-def _set_normalisation(model: AcousticModel, corpus: Corpus) -> None:
-    """Global mean and deviation of each mel, the stores weighted by their audio."""
-    weights = np.array([store.frames(0).sum() for store in corpus.stores], dtype=np.float64)
-    weights /= weights.sum()
-    means = np.stack([store.mean for store in corpus.stores])  # (S, M)
-    squares = np.stack([store.std**2 + store.mean**2 for store in corpus.stores])
-    mean = weights @ means
-    deviation = np.sqrt(np.maximum(weights @ squares - mean**2, LEAST_MEL_DEVIATION**2))
-    model.mel_mean.copy_(torch.from_numpy(mean))
-    model.mel_std.copy_(torch.from_numpy(deviation))
+def _facts(corpus: Corpus, config: AcousticConfig, options: TrainOptions) -> dict[str, str]:
+    """What must be the same in all processes."""
+    seconds = sum(example.seconds for example in corpus.examples)
+    return {
+        "Rill": installed_version(),
+        "torch": torch.__version__,
+        "a corpus of": f"{len(corpus.examples)} utterances, {seconds:.1f} s",
+        "the model": str(config.to_dict()),
+        "the options": str(asdict(options)),
+    }

@@ -17,6 +17,7 @@ from asr.augment import Augmenter
 from asr.cli.main import main
 from asr.corpus import IGNORED, Corpus
 from asr.data import read_manifest
+from asr.device import open_device
 from asr.errors import UsageError
 from asr.feature_build import build_features
 from asr.lexicon import Lexicon
@@ -26,8 +27,10 @@ from asr.objective import Objective
 from asr.segment_walk import SegmentWalk, passed
 from asr.segments import SegmentOptions, plan_segments
 from asr.specaugment import SpecAugment
+from asr.team import Team
 from asr.tokens import CHARACTERS, PHONES
-from asr.train import Trainer, TrainOptions
+from asr.train import Trainer
+from asr.train_options import TrainOptions
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
 
@@ -192,7 +195,7 @@ def test_a_run_taken_up_inside_a_recording_has_the_same_curve(corpus, tmp_path: 
     )  # fmt: skip
 
     def trainer(name: str) -> Trainer:
-        return Trainer(tmp_path / name, corpus, None, CONFIG, options, device="cpu", precision="32-true")
+        return Trainer(tmp_path / name, corpus, None, CONFIG, options, Team(open_device("cpu", "32-true")))
 
     def losses(name: str, stop_at: int | None = None) -> list[float]:
         found = []
@@ -206,7 +209,7 @@ def test_a_run_taken_up_inside_a_recording_has_the_same_curve(corpus, tmp_path: 
         try:
             run.fit(report, checkpoint_seconds=0.0)
         except RuntimeError:
-            assert run.walk.state is not None
+            assert run.parts.walk.state is not None
         return found
 
     whole = losses("whole")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
 from asr.errors import RillError
+from asr.version import installed_version
 
 # In the order of the help.
 COMMANDS = (
-    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "train", "train_speller", "evaluate",
-    "export", "synthesise",
+    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "train", "evaluate", "export",
+    "synthesise",
 )  # fmt: skip
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 
@@ -39,7 +39,7 @@ def build_app() -> typer.Typer:
         show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:
         if show_version:
-            print(f"rill-asr {_version()}")
+            print(f"rill-asr {installed_version()}")
             raise typer.Exit
         if context.invoked_subcommand is None:
             print(context.get_help())
@@ -49,7 +49,7 @@ def build_app() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name.replace("_", "-"))(command)
+            app.command(name)(command)
     return app
 
 
@@ -70,13 +70,6 @@ def main() -> int:
         return 1
     except OSError as error:  # a full disk, a folder that may not be written: the user's to mend
         return complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
-
-
-def _version() -> str:
-    try:
-        return version("rill-asr")
-    except PackageNotFoundError:
-        return "(run from its source, not installed)"
 
 
 def complain(error: object, status: int = 1) -> int:

@@ -95,8 +95,17 @@ def train(
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch's choice]", min=1)] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Save at least this often.", min=0.0)] = 180.0,
     workers: Annotated[int, typer.Option(help="Processes that compute features and alignments.", min=1)] = 2,
+    accumulate: Annotated[
+        int, typer.Option(help="Parts of a batch that each process learns from one after the other.", min=1)
+    ] = 1,
+    patience: Annotated[
+        float, typer.Option(help="Minutes that a process started by torchrun waits for the others.", min=0.1)
+    ] = 30.0,
+    tensorboard: Annotated[bool, typer.Option(help="Write the curve for TensorBoard too, in RUN/tensorboard.")] = False,
 ) -> None:
     """Train an acoustic model; stop it at will and give the same command to go on.
+
+    Under torchrun several processes train together, on one machine or many, with the curve of one.
 
     TABLE has a header and the columns id, text and path (an audio file, relative to the table) or shard (a tar beside
     the table that holds ID.opus, ID.wav, ...); optionally source, speaker, seconds.
@@ -109,19 +118,24 @@ def train(
     with training_extra():
         import torch
 
+        from asr.device import open_device
         from asr.mel_augment import MelAugment
         from asr.recipe import RecipeOptions, prepare, write_rejected
         from asr.specaugment import SpecAugment
+        from asr.team import Team
         from asr.tokens import CHARACTERS, PHONES
-        from asr.train import Trainer, TrainOptions
+        from asr.train import Trainer
+        from asr.train_options import TrainOptions
         from models.acoustic import AcousticConfig
-    console = Console(stderr=True)
     if threads:
         torch.set_num_threads(threads)
+    team = Team(open_device(device, precision, patience), accumulate)
+    console = Console(stderr=True, quiet=not team.first)
     options = TrainOptions(
         epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
         changes=MelAugment().scaled(changes), shares=shares_of(share or []), discriminative=discriminative,
         views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
+        parts=team.parts,
     )  # fmt: skip
     try:
         frames = _whole_numbers(LOOK_AHEAD.get(encoder, LOOK_AHEAD["lstm"]) if look_ahead is None else look_ahead)
@@ -136,15 +150,17 @@ def train(
         raise UsageError(f"impossible model: {error}") from error
     recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
     run.mkdir(parents=True, exist_ok=True)
-    with bar(console) as shown:
+    # The first process computes the features, the others find them in the cache.
+    with team.fabric.rank_zero_first(), bar(console) as shown:
         task = shown.add_task("aligning", visible=False)
         corpus, dev_corpus = prepare(
             recipe, cache or run / "cache", config, workers,
             lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
         )  # fmt: skip
-    write_rejected(corpus.rejected, run / "rejected.tsv")
+    if team.first:
+        write_rejected(corpus.rejected, run / "rejected.tsv")
     _describe(corpus, run, console)
-    trainer = Trainer(run, corpus, dev_corpus, config, options, device, precision, start_from)
+    trainer = Trainer(run, corpus, dev_corpus, config, options, team, start_from, tensorboard)
     _fit(trainer, checkpoint_seconds, console)
     console.print(f"finished: {run}; next: asr export {run} --output MODEL", highlight=False)
 
@@ -188,6 +204,8 @@ def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
     epoch_shown = trainer.step // trainer.steps_an_epoch
 
     def show_epoch() -> None:
+        if not trainer.team.first:
+            return
         rows = [row for row in trainer.curve.rows() if row["dev_wer"]]
         if rows:
             last = rows[-1]
