@@ -190,7 +190,7 @@ def test_a_row_remembers_with_the_probability_asked_for(corpus, steps) -> None:
 
 def test_a_run_taken_up_inside_a_recording_has_the_same_curve(corpus, tmp_path: Path) -> None:
     options = TrainOptions(
-        epochs=2, batch_seconds=32.0, views=2, segments=SegmentOptions(8.0, 24.0, 0.7), masks=SpecAugment(),
+        epochs=1, batch_seconds=32.0, views=2, segments=SegmentOptions(8.0, 24.0, 0.7), masks=SpecAugment(),
         changes=MelAugment(),
     )  # fmt: skip
 
