@@ -12,8 +12,8 @@ speed      of the network alone, one core, chunks of 160 ms, with full context a
 past       PER of a source if the network starts anew so many seconds before each second of speech that counts
 gradients  size of d output / d input against their distance in time, on utterances of the source joined to 40 s
 
-All but "errors" take every N-th utterance of one source. FILE is written after each part, and parts that are not asked
-for stay in it; pictures are drawn of all that it holds.
+All but "errors" take every N-th utterance of one source. FILE is written after each part; parts and models that are not
+asked for stay in it, and pictures are drawn of all that it holds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from streaming.engine import OnnxEngine
 
 CHUNK_MS = 160
 LENGTHS = (0, 2, 4, 8, 12, 1_000)  # seconds: borders of the classes of utterances
-PASTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds
+PASTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # seconds
 GRADIENT_SECONDS = 10.0
 Pieces = Sequence[tuple[Utterance, np.ndarray]]
 
@@ -259,11 +259,12 @@ def main() -> None:
                     "speed": speed,
                     "past": lambda one: past(one, own, lexicon),
                 }[part](system)  # fmt: skip
-        parts[part] = found
+        found = parts[part] = parts.get(part, {}) | found
         print(f"\n{part}\n")
         shown = [{"system": name, **{key: value for key, value in row.items() if not isinstance(value, list)}}
                  for name, row in found.items()]  # fmt: skip
-        table([{key: row.get(key, "") for key in shown[0]} for row in shown])
+        columns = dict.fromkeys(key for row in shown for key in row)
+        table([{key: row.get(key, "") for key in columns} for row in shown])
         if options.json:
             content = {"machine": machine(), "parts": parts}
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
