@@ -69,7 +69,7 @@ class Played:
 
     def step(self, state: tuple[int, int], samples: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         heard = state[0] + len(samples)
-        rows = max(0, self.rates.frames_within(heard) - self.rates.delay_frames)
+        rows = max(0, self.rates.blocks_within(heard) - self.rates.delay_frames)
         return self._rows[state[1] : rows], (heard, max(rows, state[1]))
 
     def finish(self, state: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
