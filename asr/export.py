@@ -85,7 +85,10 @@ def export_int8(model: AcousticModel, path: Path) -> None:
             )  # fmt: skip
         finally:
             logging.getLogger().disabled = False
-    _save(onnx.load(str(path)), path, model.config)
+    proto = onnx.load(str(path))
+    if model.config.encoder == "rnn":  # of which onnxruntime has no 8-bit form
+        _store_weights_as_half(proto)
+    _save(proto, path, model.config)
 
 
 def _trace(model: AcousticModel, path: Path) -> None:
