@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def save(folder: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The content of the last checkpoint, or None when there is none.
+def load(
+    folder: Path, device: torch.device | str = "cpu", needed: Sequence[str] = ("config", "options", "averaged", "step")
+) -> dict[str, Any] | None:
+    """The content of the last checkpoint, with at least what is ``needed``, or None when there is none.
 
     Raises:
         DataError: the file is damaged or not a checkpoint.
@@ -44,7 +47,8 @@ def load(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | N
         return None
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-        content["config"], content["options"], content["averaged"], content["step"]
+        for name in needed:
+            content[name]
     except Exception as error:  # torch raises many types for a damaged file
         raise DataError(f"{path} cannot be read as a checkpoint; remove it to start the run again") from error
     return content

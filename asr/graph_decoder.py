@@ -14,7 +14,9 @@ from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
 
 from asr.ctc import BLANK
 from asr.language_model import LanguageModel
-from asr.n_best import Alternative, cheapest_sentences
+from asr.lstm_language_model import LstmState
+from asr.n_best import Alternative, WordLattice, cheapest_sentences
+from asr.rescoring import Rescorer
 from asr.word_times import spans_of_words
 from streaming.results import WordSpan
 
@@ -41,6 +43,7 @@ class GraphState(NamedTuple):
     rows: tuple[np.ndarray, ...]  # blocks (T, V) of log-probabilities of the frames that are searched
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
     search: _Search | None  # what has been found in them; None before the first
+    context: LstmState | None = None  # what earlier utterances were, where finals are rescored
 
     @property
     def searched(self) -> int:
@@ -58,14 +61,18 @@ class GraphDecoder:
     silent_tokens = frozenset((BLANK,))
     border_tokens: frozenset[int] = frozenset()
 
-    def __init__(self, model: LanguageModel, options: SearchOptions | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, options: SearchOptions | None = None, rescorer: Rescorer | None = None
+    ) -> None:
+        """Search the graph of a model; a rescorer has the last word on utterances that are over."""
         # The packed graph is not kept: it is a third as large as the one that is searched.
         self._texts, self._sounds, self._weights = model.words, model.pronunciations, model.weights
         self._options = options or SearchOptions()
+        self._rescorer = rescorer
         self._graph = model.graph.with_ctc(self._weights.language_weight, self._weights.word_cost)
 
     def start(self) -> GraphState:
-        return GraphState(0, False, (), (), None)
+        return GraphState(0, False, (), (), None, None if self._rescorer is None else self._rescorer.start())
 
     def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
         """Hear rows (T, V), T >= 0, of natural-log probabilities of phones."""
@@ -98,9 +105,17 @@ class GraphDecoder:
         cost = state.search.ending_cost(state.searched)
         return self._searched_anew(state).ending_cost(state.searched) if cost is None else cost
 
-    def finish(self, state: GraphState) -> tuple[tuple[WordSpan, ...], GraphState]:
-        """Close the utterance: its words, and the state of the next one."""
-        return self._words(state, ended=True), GraphState(state.frames, state.blank, (), (), None)
+    def finish(
+        self, state: GraphState, promised: Sequence[WordSpan] = ()
+    ) -> tuple[tuple[WordSpan, ...], GraphState]:
+        """Close the utterance: its words, and the state of the next one.
+
+        With a rescorer these are the best of the likeliest sentences that begin with the ``promised`` words.
+        """
+        words, context = self._words(state, ended=True), state.context
+        if self._rescorer is not None and words:
+            words, context = self._rescored(state, words, [word.text for word in promised])
+        return words, GraphState(state.frames, state.blank, (), (), None, context)
 
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
         """The likeliest texts of the utterance if it ended now, likeliest first, at most ``count``.
@@ -134,6 +149,35 @@ class GraphDecoder:
         if path is None:  # the search has gone on from another state
             path = self._searched_anew(state).path(state.searched, ended)
         tokens, words = path
+        found = self._spans(state, tokens, words)
+        if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
+            return ()
+        return found
+
+    def _rescored(
+        self, state: GraphState, words: tuple[WordSpan, ...], promised: list[str]
+    ) -> tuple[tuple[WordSpan, ...], LstmState]:
+        """What becomes of the words of a finished utterance, and the context of the next one."""
+        rescorer, weights = self._rescorer, self._weights
+        options = rescorer.options
+        lattice = WordLattice(self._graph, np.concatenate(state.rows), options.beam, options.width)
+        sentences = [
+            sentence
+            for sentence in lattice.sentences(options.hypotheses)
+            if sentence.words and [self._texts[word] for word in sentence.words[: len(promised)]] == promised
+        ]
+        texts = [word.text for word in words]
+        if not sentences:  # the decoder has changed its mind about what was promised
+            ids = {text: number for number, text in enumerate(self._texts)}
+            return words, rescorer.heard([ids[text] for text in texts], state.context)
+        chosen, context = rescorer.choose(sentences, weights.language_weight, weights.word_cost, state.context)
+        found = sentences[chosen].words
+        if [self._texts[word] for word in found] == texts:
+            return words, context
+        return self._spans(state, lattice.tokens(found), found), context
+
+    def _spans(self, state: GraphState, tokens: np.ndarray, words: list[int]) -> tuple[WordSpan, ...]:
+        """Words with their times and confidences, from the token of each frame (T,)."""
         rows = np.concatenate(state.rows)
         numbers = np.concatenate(state.numbers)
         sounds = [self._sounds[word] for word in words]
@@ -141,13 +185,10 @@ class GraphDecoder:
         spans = spans_of_words(tokens, sounds)
         peaks = np.exp(rows[np.arange(len(tokens)), tokens])
         confidences = _confidences(tokens, peaks, spans)
-        found = tuple(
+        return tuple(
             WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, confidence)
             for text, (start, end), confidence in zip(texts, spans, confidences, strict=True)
         )
-        if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
-            return ()
-        return found
 
 
 class _Search:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,24 +73,41 @@ def write_corpus(texts: Sequence[Path], path: Path) -> Corpus:
         DataError: a file cannot be read or is not text, or no words are left of all of them.
     """
     words: Counter[str] = Counter()
-    sentences = left_out = 0
+    count = left_out = 0
     with path.open("w", encoding="utf-8") as file:
         for text in texts:
-            for line in map(str.strip, text_lines(text)):
-                if _PLAIN.fullmatch(line):
-                    line = line.lower()
-                elif unusable_characters(line):
+            for sentence in map(_normal_words, text_lines(text)):
+                if sentence is None:
                     left_out += 1
-                    continue
-                sentence = [word for word in normalise(line).split() if word.strip("'")]
-                if sentence:
-                    sentences += 1
+                elif sentence:
+                    count += 1
                     words.update(sentence)
                     file.write(" ".join(sentence) + "\n")
     if not words:
         names = ", ".join(map(str, texts))
         raise DataError(f"{names}: no words to learn from ({left_out} lines have characters that must be spelt out)")
-    return Corpus(path, sentences, left_out, words)
+    return Corpus(path, count, left_out, words)
+
+
+def sentences(text: Path) -> Iterator[list[str]]:
+    """Words of each sentence of a text in normal form, without those that only a person can spell out.
+
+    Raises:
+        DataError: it cannot be read or is not text.
+    """
+    return filter(None, map(_normal_words, text_lines(text)))
+
+
+def _normal_words(line: str) -> list[str] | None:
+    """The words of a line, perhaps none; None if it has characters that must be spelt out."""
+    line = line.strip()
+    if _PLAIN.fullmatch(line):
+        line = line.lower()
+        if "'" not in line:  # most lines, and looking at their characters one by one would take the time
+            return line.split()
+    elif unusable_characters(line):
+        return None
+    return [word for word in normalise(line).split() if word.strip("'")]
 
 
 def find_lmplz(given: Path | None = None) -> Path:

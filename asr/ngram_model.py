@@ -30,6 +30,7 @@ class NgramModel:
     def __init__(self, words: Sequence[str], tables: Sequence[Table]) -> None:
         """``words``: by id; ``tables``: one an order."""
         self.words = tuple(words)
+        self.ids = {word: number for number, word in enumerate(self.words)}
         self.tables = tuple(tables)
         self._keys = [self._key(table.ids) for table in self.tables]
 

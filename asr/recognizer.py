@@ -20,6 +20,7 @@ from asr.language_model import LanguageModel
 from asr.n_best import Alternative
 from asr.package import DEFAULT_MODEL, ModelPackage
 from asr.pretty import pretty as pretty_result
+from asr.rescoring import Rescorer, Rescoring
 from asr.samples import as_samples, check_rate
 from streaming.batcher import BatchedEngine, Batching
 from streaming.endpoint import EndpointRule
@@ -64,6 +65,7 @@ class Recognizer:
         batching: Batching | None = None,
         pretty: bool = False,
         full_context: bool = False,
+        rescoring: str | Path | Rescoring | None = None,
     ) -> Recognizer:
         """Load a model.
 
@@ -87,6 +89,8 @@ class Recognizer:
             pretty: whether results are written with capitals, full stops and figures, as `asr.pretty` does.
             full_context: whether a bidirectional network (encoder blstm) hears a recording whole before it speaks; not
                 for live streams.
+            rescoring: an LSTM language model, from `asr lm train-lstm`, that has the last word on final results: its
+                folder, or how it is used.
         Raises:
             UsageError: an unknown engine or decoder, an engine that is not installed, a number of threads below 1, no
                 language model for ``lm``, hotwords that cannot be heeded, a wrong grammar or one
@@ -101,7 +105,7 @@ class Recognizer:
             raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
         package = ModelPackage.open(model)
         try:
-            words = _open_decoder(package, decoder, lm, hotwords, grammar)
+            words = _open_decoder(package, decoder, lm, hotwords, grammar, rescoring)
             head = "phones" if isinstance(words, GraphDecoder) else "characters"
             network = _open_engine(package, engine, head, threads, batching, full_context)
             return cls(Runner(network, words, endpoint, stability), words, network, pretty)
@@ -297,9 +301,12 @@ def _open_decoder(
     lm: str | Path | None,
     hotwords: str | Path | Mapping[str, float] | Iterable[str] | None,
     grammar: str | Path | None,
+    rescoring: str | Path | Rescoring | None,
 ) -> Decoder:
     if grammar is not None:
-        for what, given in {"lm": lm, "hotwords": hotwords, "decoder greedy": decoder == "greedy" or None}.items():
+        for what, given in {
+            "lm": lm, "hotwords": hotwords, "rescoring": rescoring, "decoder greedy": decoder == "greedy" or None
+        }.items():  # fmt: skip
             if given is not None:
                 raise UsageError(f"a grammar takes the place of the language model; leave out {what}, or the grammar")
         return GraphDecoder(grammar_model(Path(grammar), package.phones))
@@ -309,12 +316,19 @@ def _open_decoder(
             raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
         if hotwords is not None:
             raise UsageError("greedy decoding knows no words, so hotwords cannot apply; take decoder lm")
+        if rescoring is not None:
+            raise UsageError("greedy decoding knows one text only, so rescoring cannot apply; take decoder lm")
         return GreedyDecoder(package.characters.symbols)
     if folder is None:
         raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
     wanted = None if hotwords is None else read_hotwords(hotwords)
     model = LanguageModel.open(folder, package.phones)
-    return GraphDecoder(model if wanted is None else with_hotwords(model, wanted, package.phones))
+    if wanted is not None:
+        model = with_hotwords(model, wanted, package.phones)
+    if rescoring is None:
+        return GraphDecoder(model)
+    options = rescoring if isinstance(rescoring, Rescoring) else Rescoring(rescoring)
+    return GraphDecoder(model, rescorer=Rescorer(options, model.words))
 
 
 def _open_engine(

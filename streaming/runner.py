@@ -5,7 +5,7 @@ A state can be kept, replayed or forked: ``finish`` on a copy tells what the str
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, NamedTuple, Protocol
 
@@ -40,8 +40,11 @@ class Decoder(Protocol):
     def ending_cost(self, state: Any) -> float:
         """Nats that it costs the likeliest words to be a whole sentence; infinite if the decoder cannot tell."""
 
-    def finish(self, state: Any) -> tuple[tuple[WordSpan, ...], Any]:
-        """Close the utterance: its words, and the state of the next one, which goes on counting the frames."""
+    def finish(self, state: Any, promised: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], Any]:
+        """Close the utterance: its words, and the state of the next one, which goes on counting the frames.
+
+        A decoder that thinks anew about the whole utterance looks for words that begin with the ``promised`` ones.
+        """
 
 
 class RunnerState(NamedTuple):
@@ -184,7 +187,7 @@ class Runner:
         return state._replace(stability=self._stabilizer.look(state.stability, guess, state.frames, certain))
 
     def _close(self, state: RunnerState, results: list[Result]) -> RunnerState:
-        words, decoder = self._decoder.finish(state.decoder)
+        words, decoder = self._decoder.finish(state.decoder, state.stability.committed)
         words = self._stabilizer.kept(state.stability, words)
         if words or state.shown:  # an empty final takes back a partial that came to nothing
             results.append(self._result(words, state, final=True))

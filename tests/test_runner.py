@@ -310,7 +310,7 @@ def test_what_is_held_does_not_grow_while_nobody_speaks():
         def _word_of(state):
             return WordSpan("x", state.frames, state.frames + 1, 0.1)
 
-        def finish(self, state):
+        def finish(self, state, promised=()):
             return (), super().finish(state)[1]
 
     hoarding = Runner(SpellingEngine(), Hoarder(SYMBOLS), replace(RULE, lead_seconds=3.0))

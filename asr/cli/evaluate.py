@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, EngineName, FullContext, LanguageModelFolder, Model
+from asr.cli.options import (
+    DecoderName,
+    EngineName,
+    FullContext,
+    LanguageModelFolder,
+    Model,
+    Rescore,
+    RescoreAlone,
+    RescoreBest,
+    RescoreWeight,
+    rescoring,
+)
 
 
 def evaluate(
@@ -19,6 +30,10 @@ def evaluate(
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    rescore: Rescore = None,
+    rescore_weight: RescoreWeight = None,
+    rescore_best: RescoreBest = None,
+    rescore_alone: RescoreAlone = False,
     full_context: FullContext = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio is streamed in chunks of this length.", min=1)] = 160,
     output: Annotated[
@@ -57,7 +72,8 @@ def evaluate(
         _check_report(report)
     manifest = merge(read_manifest(table) for table in tables)
     recognizer = Recognizer.load(
-        model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, full_context=full_context
+        model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, full_context=full_context,
+        rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
     )  # fmt: skip
     console = Console(stderr=True)
     results = recognise(manifest.utterances, recognizer, chunk_ms)

@@ -25,9 +25,14 @@ from asr.cli.options import (
     Longest,
     Model,
     Pretty,
+    Rescore,
+    RescoreAlone,
+    RescoreBest,
+    RescoreWeight,
     Server,
     check_server_options,
     endpoint_rule,
+    rescoring,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +60,10 @@ def listen(
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    rescore: Rescore = None,
+    rescore_weight: RescoreWeight = None,
+    rescore_best: RescoreBest = None,
+    rescore_alone: RescoreAlone = False,
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
     pretty: Pretty = False,
@@ -80,7 +89,7 @@ def listen(
 
     check_server_options(
         server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-        pretty=pretty,
+        rescore=rescore, pretty=pretty,
     )  # fmt: skip
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(FORMATS)}")
@@ -102,7 +111,7 @@ def listen(
         if client is None:
             recognizer = Recognizer.load(
                 model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-                endpoint=rule, pretty=pretty,
+                endpoint=rule, pretty=pretty, rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
             )  # fmt: skip
             ear = _LocalEar(recognizer)
         else:

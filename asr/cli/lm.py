@@ -79,3 +79,149 @@ def build(
         f"{built.states} states, {built.arcs} arcs, {built.bytes / 1e6:.1f} MB: {output}",
     ):
         console.print(line)
+
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="An LSTM language model, from asr lm train-lstm.", show_default=False)
+]
+Arpa = Annotated[Path | None, typer.Option(help="An n-gram model in ARPA form, to compare with.")]
+
+
+@lm.command("train-lstm")
+def train_lstm(
+    texts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TEXT...", help="Plain text, a sentence a line; .gz, .xz and .bz2 too.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, or go on in.", show_default=False)],
+    lexicon: Annotated[
+        Path | None, typer.Option("--lm", help="Know the words of this language model, from asr lm build.")
+    ] = None,
+    vocabulary: Annotated[int, typer.Option(help="Without --lm: how many frequent words to know.")] = 50_000,
+    million_words: Annotated[float, typer.Option(help="To see, those seen more than once included.")] = 30.0,
+    size: Annotated[int, typer.Option(help="Units of an LSTM layer.", min=1)] = 512,
+    layers: Annotated[int, typer.Option(min=1)] = 1,
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.0,
+    rows: Annotated[int, typer.Option(help="Of text, read side by side.", min=1)] = 128,
+    steps: Annotated[int, typer.Option(help="Words back that errors are propagated.", min=1)] = 24,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 3e-3,
+    shares: Annotated[
+        str | None, typer.Option(metavar="S,S...", help="Of each TEXT in what is seen. [default: by their lengths]")
+    ] = None,
+    ngram: Arpa = None,
+    seed: int = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Cores to use. [default: all]", min=1)] = None,
+) -> int:
+    """Train an LSTM language model on plain text, to be given to --rescore.
+
+    The last 1 % of each text (at most 1,000 sentences) is kept for measuring. Ctrl-C or a kill loses at most a minute:
+    the same command goes on.
+    """
+    from asr.cli.training_extra import training_extra
+
+    with training_extra():
+        import torch
+
+        from asr.language_export import export_language_model
+        from asr.language_text import encode_texts
+        from asr.language_training import LanguageTrainingOptions, Progress, train_language_model
+    from rich.console import Console
+
+    from asr.cli.main import INTERRUPTED
+    from asr.errors import UsageError
+    from asr.language_model import LEXICON
+    from models.language import LanguageConfig
+
+    console = Console(stderr=True, highlight=False)
+    try:
+        parts = tuple(float(part) for part in shares.split(",")) if shares else ()
+    except ValueError:
+        raise UsageError(f"shares must be numbers with commas between them, got {shares!r}") from None
+    if parts and len(parts) != len(texts):
+        raise UsageError(f"{len(texts)} texts need as many shares, got {len(parts)}")
+    options = LanguageTrainingOptions(million_words, rows, steps, learning_rate, shares=parts, seed=seed)
+    known = None
+    if lexicon is not None:
+        try:
+            lines = (lexicon / LEXICON).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise UsageError(f"--lm {lexicon} has no {LEXICON}; give a folder that asr lm build made") from error
+        known = list(dict.fromkeys(line.split(" ")[0] for line in lines))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    output.mkdir(parents=True, exist_ok=True)
+    text = encode_texts(texts, vocabulary, known, lambda stage: console.print(f"{stage} ..."))
+    config = LanguageConfig.for_vocabulary(len(text.words), size, layers, dropout)
+    console.print(f"{text.size:,} words of text, {len(text.words):,} known")
+
+    def report(progress: Progress) -> None:
+        measured = "" if progress.perplexity is None else f", held-out perplexity {progress.perplexity:.1f}"
+        console.print(
+            f"batch {progress.batch} of {progress.batches}: {progress.loss:.3f} nats a word, "
+            f"{progress.words_a_second:,.0f} words/s{measured}"
+        )
+
+    network, complete = train_language_model(text, config, options, output, report, device)
+    if not complete:
+        console.print(f"interrupted; the same command goes on in {output}")
+        return INTERRUPTED
+    export_language_model(network, text, output, options)
+    size_mb = sum(file.stat().st_size for file in output.iterdir() if file.suffix != ".pt") / 1e6
+    console.print(f"{output}: {size_mb:.1f} MB; checkpoint.pt is needed no more")
+    held_out = output / "held_out.txt"
+    held_out.write_text(text.held_out_text(), encoding="utf-8")
+    _print_perplexities([held_out], output, ngram, carry=True)
+    return 0
+
+
+@lm.command()
+def perplexity(
+    folder: Folder,
+    texts: Annotated[list[Path], typer.Argument(metavar="TEXT...", help="A sentence a line.", show_default=False)],
+    ngram: Arpa = None,
+    carry: Annotated[bool, typer.Option("--carry", help="Let the LSTM remember the sentences before.")] = False,
+) -> None:
+    """Print how well an LSTM language model foretells texts, and an n-gram model the same words."""
+    _print_perplexities(texts, folder, ngram, carry)
+
+
+@lm.command()
+def generate(
+    folder: Folder,
+    prompt: Annotated[str, typer.Option(help="Words to go on from.")] = "",
+    temperature: Annotated[float, typer.Option(help="Below 1 keeps to likely words, above 1 dares more.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same one gives the same words.")] = 0,
+    words: Annotated[int, typer.Option(help="How many.")] = 50,
+) -> None:
+    """Let an LSTM language model go on from a prompt; a line a sentence."""
+    from asr.lstm_language_model import LstmLanguageModel
+    from asr.lstm_language_model import generate as drawn
+    from asr.text import normalise
+
+    model = LstmLanguageModel.open(folder)
+    sentence = normalise(prompt).split()
+    for word in drawn(model, sentence, temperature, seed, words):
+        if word:
+            sentence.append(word)
+        elif sentence:
+            print(" ".join(sentence), flush=True)
+            sentence = []
+    if sentence:
+        print(" ".join(sentence))
+
+
+def _print_perplexities(texts: list[Path], folder: Path, ngram: Path | None, carry: bool) -> None:
+    from asr.lstm_language_model import LstmLanguageModel
+    from asr.ngram_model import NgramModel
+    from asr.perplexity import measure
+
+    model = LstmLanguageModel.open(folder)
+    other = None if ngram is None else NgramModel.read(ngram)
+    for text in texts:
+        found = measure(text, model, other, carry)
+        beside = "" if found.ngram is None else f", n-gram {found.ngram:.1f}"
+        counts = f"{found.words} words, {found.unknown} unknown left out"
+        print(f"{text}: perplexity LSTM {found.lstm:.1f}{beside}; {counts}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from asr.rescoring import Rescoring
     from streaming.endpoint import EndpointRule
 
 Model = Annotated[str | None, typer.Option("--model", help="A shipped model (see asr models) or a model folder.")]
@@ -22,6 +23,16 @@ Hotwords = Annotated[
 ]
 GrammarFile = Annotated[
     Path | None, typer.Option("--grammar", help="A file that says what may be said; nothing else is recognised.")
+]
+Rescore = Annotated[
+    Path | None, typer.Option("--rescore", help="An LSTM language model, from asr lm train-lstm, to weigh finals with.")
+]
+RescoreWeight = Annotated[
+    float | None, typer.Option(help="Its part beside the n-gram model's, 0 to 1. [default: 0.5]")
+]
+RescoreBest = Annotated[int | None, typer.Option(help="Likeliest sentences that it weighs. [default: 100]")]
+RescoreAlone = Annotated[
+    bool, typer.Option("--rescore-alone", help="Weigh each utterance as if nothing had been said before it.")
 ]
 Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
 FullContext = Annotated[
@@ -77,6 +88,19 @@ def endpoint_rule(
         long_seconds=min(usual.long_seconds, longest), pause_seconds=min(usual.pause_seconds, silence),
         reset=usual.reset if forget is None else forget,
     )  # fmt: skip
+
+
+def rescoring(folder: Path | None, weight: float | None, best: int | None, alone: bool) -> Rescoring | None:
+    """How options ask for finals to be rescored, if they do; raises UsageError for numbers that make no sense."""
+    from asr.errors import UsageError
+    from asr.rescoring import Rescoring
+
+    given = {"weight": weight, "hypotheses": best}
+    if folder is None:
+        if alone or any(value is not None for value in given.values()):
+            raise UsageError("--rescore-weight, --rescore-best and --rescore-alone go with --rescore FOLDER")
+        return None
+    return Rescoring(folder, carry=not alone, **{name: value for name, value in given.items() if value is not None})
 
 
 def check_server_options(server: str | None, api_key: str | None, **local: object) -> None:

@@ -24,8 +24,13 @@ from asr.cli.options import (
     LanguageModelFolder,
     Model,
     Pretty,
+    Rescore,
+    RescoreAlone,
+    RescoreBest,
+    RescoreWeight,
     Server,
     check_server_options,
+    rescoring,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +64,10 @@ def transcribe(
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    rescore: Rescore = None,
+    rescore_weight: RescoreWeight = None,
+    rescore_best: RescoreBest = None,
+    rescore_alone: RescoreAlone = False,
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
     pretty: Pretty = False,
@@ -94,7 +103,7 @@ def transcribe(
     _check_options(files, output, raw_rate, jobs)
     check_server_options(
         server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-        pretty=pretty, full_context=full_context,
+        rescore=rescore, pretty=pretty, full_context=full_context,
     )  # fmt: skip
     if ray and (server is not None or STDIN in files):
         raise _usage(f"--ray is for files and models here; leave out {'--server' if server is not None else STDIN}")
@@ -106,7 +115,8 @@ def transcribe(
     elif resume:
         raise _usage("--resume is for a folder of texts; give --output FOLDER")
     local = {"engine": engine, "decoder": decoder, "lm": lm, "hotwords": hotwords, "grammar": grammar,
-             "pretty": pretty, "full_context": full_context}  # fmt: skip
+             "pretty": pretty, "full_context": full_context,
+             "rescoring": rescoring(rescore, rescore_weight, rescore_best, rescore_alone)}  # fmt: skip
     chunk_samples(chunk_ms, 1_000)
     status = 0
     for problem in problems:

@@ -1,0 +1,146 @@
+"""The LSTM language model: trained, exported, read in numpy; chunked reading, generation, perplexity, wrong input."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.cli.main import main
+from asr.errors import ModelError, UsageError
+from asr.language_export import export_language_model
+from asr.language_text import TextBatches, encode_texts
+from asr.language_training import LanguageTrainingOptions, train_language_model
+from asr.lstm_language_model import WEIGHTS, LstmLanguageModel, generate
+from asr.perplexity import measure
+from models.language import ENDS, LanguageConfig, LanguageModelNetwork
+
+SENTENCE = "the quick brown fox jumps over the lazy dog"
+CONFIG = LanguageConfig((4, 8, 12), (8, 6, 4), 16, 2)
+OPTIONS = LanguageTrainingOptions(0.005, rows=4, steps=5, learning_rate=3e-2, forget=0.1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder, text file and network of a model that knows one sentence by heart."""
+    folder = tmp_path_factory.mktemp("lstm")
+    file = folder / "text.txt"
+    file.write_text((SENTENCE + "\n") * 40)
+    text = encode_texts([file], 100)
+    config = LanguageConfig.for_vocabulary(len(text.words), size=32)
+    network, complete = train_language_model(text, config, OPTIONS, folder, precision="32-true")
+    assert complete
+    export_language_model(network, text, folder, OPTIONS)
+    return folder, file, network
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 11), min_size=1, max_size=20), st.data())
+def test_chunked_is_whole(words, data):
+    torch.manual_seed(0)
+    network = LanguageModelNetwork(CONFIG).eval()
+    cut = data.draw(st.integers(0, len(words) - 1))
+    read = torch.tensor(words)[:, None]
+    with torch.no_grad():
+        whole, end = network(read, network.initial_state(1))
+        parts, state = [], network.initial_state(1)
+        for part in (read[:cut], read[cut:]):
+            if len(part):
+                outputs, state = network(part, state)
+                parts.append(outputs)
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+    assert torch.allclose(state.cell, end.cell, atol=1e-6)
+
+
+def test_probabilities_of_all_words_sum_to_one_and_agree_with_those_of_single_words():
+    torch.manual_seed(0)
+    words = LanguageModelNetwork(CONFIG).words
+    outputs = torch.randn(12, 8)
+    every = words.all_log_probs(outputs)
+    assert torch.allclose(every.exp().sum(1), torch.ones(12), atol=1e-5)
+    assert torch.allclose(words.log_probs(outputs, torch.arange(12)), every.diagonal(), atol=1e-5)
+
+
+def test_the_folder_says_what_the_network_says(trained):
+    folder, _, network = trained
+    model = LstmLanguageModel.open(folder)
+    ids = np.array([ENDS, *model.encode(SENTENCE.split()), ENDS])
+    outputs, _ = model.read(ids[:-1, None], model.start())
+    here = model.log_probs(outputs[:, 0], ids[1:])
+    with torch.no_grad():
+        there, _ = network.log_probs(
+            torch.from_numpy(ids[:-1, None]), torch.from_numpy(ids[1:, None]), network.initial_state(1)
+        )
+    np.testing.assert_allclose(here, there[:, 0].numpy(), atol=0.1)  # 8 bits
+    alone, ends = model.sentences([list(ids[1:-1]), [3], []], model.start())
+    assert alone[0] == pytest.approx(here.sum(), abs=1e-4)
+    np.testing.assert_allclose(ends.cell[:, :1], model.read(ids[:-1, None], model.start())[1].cell, atol=1e-5)
+
+
+def test_it_has_learnt_and_goes_on_from_a_prompt(trained):
+    folder, file, _ = trained
+    model = LstmLanguageModel.open(folder)
+    assert measure(file, model, carry=True).lstm < 1.5
+    assert list(generate(model, ["the", "quick"], 0.1, 0, 3)) == ["brown", "fox", "jumps"]
+    hot = [list(generate(model, [], 5.0, seed, 20)) for seed in (1, 1, 2)]
+    assert hot[0] == hot[1] != hot[2]
+
+
+def test_a_run_goes_on_where_it_was_interrupted(trained, tmp_path, monkeypatch):
+    text = encode_texts([trained[1]], 100)
+    options = LanguageTrainingOptions(0.0004, rows=4, steps=5)
+
+    def run(folder, report=lambda progress: None, options=options):
+        return train_language_model(text, CONFIG, options, folder, report, precision="32-true", report_every=5)
+
+    def stop(progress):
+        if progress.batch == 10:
+            raise KeyboardInterrupt
+
+    (tmp_path / "whole").mkdir()
+    whole, _ = run(tmp_path / "whole")
+    monkeypatch.setattr("asr.language_training.SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop)
+    again, complete = run(tmp_path)
+    assert complete
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, again.state_dict()[name], atol=1e-5), name
+    with pytest.raises(UsageError, match="other settings .*rows"):
+        run(tmp_path, options=LanguageTrainingOptions(0.0004, rows=5, steps=5))
+
+
+def test_batches_read_on_and_begin_at_sentences():
+    stream = np.array([2, 3, ENDS, 4, 5, 6, ENDS, 7, ENDS] * 5, np.int32)
+    batches = iter(TextBatches([stream], [1.0], 2, 4, 0.5, 0))
+    _, after, _ = next(batches)
+    for _ in range(20):
+        words, following, kept = next(batches)
+        for row in range(2):
+            assert words[0, row] == (after[-1, row] if kept[row] else ENDS)
+        after = following
+
+
+@pytest.mark.parametrize("text", ["", "1 2 3\n", "one line\n"])
+def test_too_little_text_is_told(text, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "text.txt"
+    file.write_text(text)
+    command = ["asr", "lm", "train-lstm", str(file), "--output", str(tmp_path / "out"), "--threads", "1"]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 1
+    told = capsys.readouterr().err
+    assert "too few to learn from" in told and "Traceback" not in told
+
+
+def test_damaged_and_other_folders_are_told(trained, tmp_path):
+    folder = trained[0]
+    with pytest.raises(ModelError, match="no LSTM language model"):
+        LstmLanguageModel.open(tmp_path)
+    for file in folder.iterdir():
+        if file.suffix != ".pt":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
+    with pytest.raises(ModelError, match="altered or damaged"):
+        LstmLanguageModel.open(tmp_path)
+    with pytest.raises(UsageError, match="temperature"):
+        next(generate(LstmLanguageModel.open(folder), [], 0.0, 0, 5))
