@@ -113,16 +113,16 @@ class Augmenter:
             return samples
         # lhotse's default backend imports torchaudio, which a CPU-only torch may not be able to load.
         with audio_backend(LibsndfileBackend()):
-            cut = _in_memory(samples, "speech")
+            cut = in_memory(samples, "speech")
             if perturbation.speed != 1.0:
                 cut = cut.perturb_speed(perturbation.speed)
             length = cut.num_samples
             if perturbation.room is not None:
                 # lhotse moves the response's peak, the direct path, to time 0 and restores the speech's energy.
-                cut = cut.reverb_rir(_in_memory(self._rooms[perturbation.room], "room").recording)
+                cut = cut.reverb_rir(in_memory(self._rooms[perturbation.room], "room").recording)
             if perturbation.noise is not None:
                 noise = self._noise_samples(perturbation.noise, perturbation.noise_start, length)
-                cut = cut.mix(_in_memory(noise, "noise"), snr=perturbation.snr_db)
+                cut = cut.mix(in_memory(noise, "noise"), snr=perturbation.snr_db)
             perturbed = cut.load_audio()[0]
         if perturbation.telephone:
             # soxr, because lhotse's resampler leaves -12 dB at 4.1 kHz and takes 4 dB off at 3.5 kHz.
@@ -142,7 +142,7 @@ class Augmenter:
         return np.resize(noise, length).astype(np.float32)
 
 
-def _in_memory(samples: np.ndarray, name: str) -> MonoCut:
+def in_memory(samples: np.ndarray, name: str) -> MonoCut:
     """A lhotse cut of (N,) samples that never touches a disk."""
     wav = io.BytesIO()
     soundfile.write(wav, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")

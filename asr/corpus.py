@@ -59,6 +59,16 @@ class Example:
     aligned: np.ndarray | None  # (F,) int8 phone of each mel frame at speed 1
 
 
+class Heard(NamedTuple):
+    """An utterance as it goes into a batch."""
+
+    mels: np.ndarray  # (F, M) log-mel frames
+    characters: np.ndarray  # ids
+    phones: np.ndarray  # ids
+    aligned: np.ndarray | None  # (F at speed 1,) phone of each mel frame
+    speed: float
+
+
 class Corpus:
     """Examples of one or more feature stores; ``rejected`` names the utterances that cannot be learnt from and why."""
 
@@ -91,6 +101,11 @@ class Corpus:
                     examples.append(example)
         self.examples = tuple(examples)
         self.rejected = tuple(rejected)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all recordings together."""
+        return sum(example.seconds for example in self.examples)
 
     def noises(self) -> list[np.ndarray]:
         """Log-mel frames (F, M) of the recordings in which nothing is said."""
@@ -130,37 +145,13 @@ class Corpus:
         Every utterance ends in TAIL_FRAMES of digital silence, as a stream does. With ``random``, some also begin and
         end in up to a second of it, for the microphones that are muted or gated to zero.
         """
-        config = self.config
-        stack = config.stack
-        examples = [self.examples[number] for number, _ in members]
-        stores = [self.stores[example.store] for example in examples]
-        mels = [store.mels(example.index, variant)
-                for store, example, (_, variant) in zip(stores, examples, members, strict=True)]  # fmt: skip
-        heard = np.array([len(mel) // stack for mel in mels])
-        lead, tail = _silences(len(mels), random)
-        frames = lead + heard + TAIL_FRAMES + tail
-        longest = int(frames.max())
-        silence = np.log(config.frontend.floor)
-        rows = config.whole_blocks(longest + config.delay_frames)
-        padded = np.full((len(mels), rows * stack, config.frontend.mels), silence, dtype=np.float32)
-        aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
-        for row, (mel, example, store, (_, variant)) in enumerate(zip(mels, examples, stores, members, strict=True)):
-            padded[row, lead[row] * stack : lead[row] * stack + len(mel)] = mel
-            if example.aligned is not None:
-                centres = np.arange(heard[row]) * stack + stack // 2  # mel frames, at this variant's speed
-                original = np.rint(centres * store.speed(example.index, variant)).astype(int)
-                original = original[original < len(example.aligned)]
-                aligned[row, : frames[row]] = BLANK
-                aligned[row, lead[row] : lead[row] + len(original)] = example.aligned[original]
-        return Batch(
-            torch.from_numpy(padded),
-            torch.from_numpy(frames),
-            torch.from_numpy(np.concatenate([example.characters for example in examples])),
-            torch.tensor([len(example.characters) for example in examples]),
-            torch.from_numpy(np.concatenate([example.phones for example in examples])),
-            torch.tensor([len(example.phones) for example in examples]),
-            torch.from_numpy(aligned),
-        )
+        chosen = [(self.examples[number], variant) for number, variant in members]
+        stores = [self.stores[example.store] for example, _ in chosen]
+        return collate(self.config, [
+            Heard(store.mels(example.index, variant), example.characters, example.phones, example.aligned,
+                  store.speed(example.index, variant))
+            for store, (example, variant) in zip(stores, chosen, strict=True)
+        ], random)  # fmt: skip
 
     def _unlearnable(self, store: FeatureStore, example: Example) -> str | None:
         """Why CTC cannot align an example: it needs a frame a token, and one more between equal neighbours."""
@@ -170,6 +161,37 @@ class Corpus:
             if needed > fewest:
                 return f"{len(ids)} {name} need {needed} frames, its audio has {fewest}"
         return None
+
+
+def collate(config: AcousticConfig, utterances: Sequence[Heard], random: np.random.Generator | None = None) -> Batch:
+    """Pad utterances into one batch; `Corpus.collate` tells how."""
+    stack = config.stack
+    mels = [utterance.mels for utterance in utterances]
+    heard = np.array([len(mel) // stack for mel in mels])
+    lead, tail = _silences(len(mels), random)
+    frames = lead + heard + TAIL_FRAMES + tail
+    longest = int(frames.max())
+    silence = np.log(config.frontend.floor)
+    rows = config.whole_blocks(longest + config.delay_frames)
+    padded = np.full((len(mels), rows * stack, config.frontend.mels), silence, dtype=np.float32)
+    aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
+    for row, utterance in enumerate(utterances):
+        padded[row, lead[row] * stack : lead[row] * stack + len(mels[row])] = mels[row]
+        if utterance.aligned is not None:
+            centres = np.arange(heard[row]) * stack + stack // 2  # mel frames, at this variant's speed
+            original = np.rint(centres * utterance.speed).astype(int)
+            original = original[original < len(utterance.aligned)]
+            aligned[row, : frames[row]] = BLANK
+            aligned[row, lead[row] : lead[row] + len(original)] = utterance.aligned[original]
+    return Batch(
+        torch.from_numpy(padded),
+        torch.from_numpy(frames),
+        torch.from_numpy(np.concatenate([utterance.characters for utterance in utterances])),
+        torch.tensor([len(utterance.characters) for utterance in utterances]),
+        torch.from_numpy(np.concatenate([utterance.phones for utterance in utterances])),
+        torch.tensor([len(utterance.phones) for utterance in utterances]),
+        torch.from_numpy(aligned),
+    )
 
 
 def _silences(count: int, random: np.random.Generator | None) -> np.ndarray:

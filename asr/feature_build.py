@@ -59,15 +59,19 @@ class PartComputer:
 
     def _features(self, utterance: Utterance, variant: int) -> tuple[np.ndarray, float, str]:
         """Frames (F, mels) float16, the speed, and the reason when there are no frames."""
-        nothing = np.zeros((0, self.frontend.mels), np.float16)
         try:
             samples = load_audio(utterance, self.frontend.sample_rate)
         except AudioError as error:
-            return nothing, 1.0, str(error)
-        samples, speed = self.augmenter.variant(samples, utterance.id, variant)
+            return np.zeros((0, self.frontend.mels), np.float16), 1.0, str(error)
+        return self.features(samples, utterance.id, variant)
+
+    def features(self, samples: np.ndarray, utterance_id: str, variant: int) -> tuple[np.ndarray, float, str]:
+        """Of a variant of (N,) samples the frames (F, mels) float16, the speed, and the reason when there are none."""
+        samples, speed = self.augmenter.variant(samples, utterance_id, variant)
         window = self.frontend.window_samples
         if samples.size < window:
-            return nothing, speed, f"its {samples.size} samples are fewer than one window of {window}"
+            reason = f"its {samples.size} samples are fewer than one window of {window}"
+            return np.zeros((0, self.frontend.mels), np.float16), speed, reason
         samples = np.pad(samples, (0, window))  # a stream, too, is padded with zeros until its last sample is covered
         with torch.inference_mode():
             return self.log_mel(torch.from_numpy(samples)[None])[0].half().numpy(), speed, ""

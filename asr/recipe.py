@@ -12,9 +12,11 @@ from asr.alignment_store import AlignmentStore, align_manifest
 from asr.augment import Augmenter
 from asr.corpus import Corpus
 from asr.data import AudioLocation, Manifest, Rejected, Utterance, decode, merge, read_manifest
-from asr.errors import DataError
+from asr.errors import DataError, UsageError
 from asr.feature_build import build_features
 from asr.lexicon import Lexicon
+from asr.shar import find_shards, take_census
+from asr.shar_stream import Augmentation, StreamedCorpus
 from models.acoustic import AcousticConfig
 
 
@@ -22,7 +24,7 @@ from models.acoustic import AcousticConfig
 class RecipeOptions:
     """What the training data is made of."""
 
-    tables: tuple[Path, ...]
+    tables: tuple[Path, ...]  # or folders of lhotse Shar
     dev: Path | None = None
     noise: Path | None = None  # tar of noise recordings: mixed under speech, and learnt as what is not speech
     rooms: Path | None = None  # tar of room responses
@@ -37,8 +39,11 @@ def prepare(
     config: AcousticConfig,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Corpus, Corpus | None]:
+    parts: int = 1,
+) -> tuple[Corpus | StreamedCorpus, Corpus | None]:
     """Compute, or find in ``cache``, all that training reads; return the training and the dev corpus.
+
+    Where the tables are folders of lhotse Shar, nothing is computed before: training streams them.
 
     Args:
         options: the data.
@@ -46,12 +51,16 @@ def prepare(
         config: of the model that will be trained.
         workers: processes.
         progress: called with (aligned, all) utterances while alignment goes on.
+        parts: of a batch; each is streamed by itself.
     Raises:
         DataError: a table, tar or cache that cannot be used, or an utterance in both the training and the dev tables.
     """
+    dev_manifest = read_manifest(options.dev) if options.dev else None
+    if any(table.is_dir() for table in options.tables):
+        streamed = _streamed(options, cache, config, workers, parts)
+        return streamed, _dev(dev_manifest, options, cache, config, workers)
     manifests = [read_manifest(table) for table in options.tables]
     manifest = merge(manifests)
-    dev_manifest = read_manifest(options.dev) if options.dev else None
     if dev_manifest:
         _check_apart(manifest, dev_manifest)
     lexicon = Lexicon.load()
@@ -68,11 +77,36 @@ def prepare(
         alignments = align_manifest(manifest, lexicon, cache / "alignments", workers, progress)
     corpus = Corpus(stores, config, lexicon, alignments)
     corpus.rejected = manifest.rejected + corpus.rejected
-    if dev_manifest is None:
-        return corpus, None
+    return corpus, _dev(dev_manifest, options, cache, config, workers)
+
+
+def _dev(
+    manifest: Manifest | None, options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int
+) -> Corpus | None:
+    if manifest is None:
+        return None
     clean = Augmenter(None, None, options.seed)
-    dev_store = build_features(cache / "dev", dev_manifest.utterances, clean, 1, workers, config.frontend)
-    return corpus, Corpus([dev_store], config, lexicon)
+    store = build_features(cache / "dev", manifest.utterances, clean, 1, workers, config.frontend)
+    return Corpus([store], config, Lexicon.load())
+
+
+def _streamed(
+    options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int, parts: int
+) -> StreamedCorpus:
+    tables = [table for table in options.tables if not table.is_dir()]
+    if tables:
+        raise UsageError(
+            f"{tables[0]} is no folder, others are: give tables, or folders of Shar; asr shar makes one of the other"
+        )
+    shards = find_shards(options.tables)
+    noises = None
+    if options.noise:
+        clean = Augmenter(None, None, options.seed)
+        noise = noise_utterances(options.noise, config.frontend.sample_rate)
+        noises = build_features(cache / "shar-noise", noise, clean, 1, workers, config.frontend)
+    augmentation = Augmentation(options.noise, options.rooms, options.seed, wanted=options.variants > 1)
+    census = take_census(shards, config, cache / "shar.json")
+    return StreamedCorpus(shards, census, config, augmentation, noises, workers, parts)
 
 
 def noise_utterances(tar: Path, sample_rate: int) -> tuple[Utterance, ...]:

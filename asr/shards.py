@@ -56,7 +56,7 @@ class Shards:
             self._faults[shard] = f"the shard {path} is {'a folder' if path.is_dir() else 'missing'}"
             return
         try:
-            if not _is_ended(path):  # tarfile takes a file that is cut within a header for a shorter archive
+            if not is_ended(path):  # tarfile takes a file that is cut within a header for a shorter archive
                 self._faults[shard] = f"the shard {shard} is cut short: the end of archive mark is missing"
             with tarfile.open(path, "r:") as tar:  # "r:" because a compressed tar has no byte ranges to read
                 for member in tar:
@@ -68,7 +68,7 @@ class Shards:
             self._faults[shard] = f"the shard {shard} is torn, or not an uncompressed tar: {why}"
 
 
-def _is_ended(tar: Path) -> bool:
+def is_ended(tar: Path) -> bool:
     """Whether a tar ends with its mark, two blocks of zeros."""
     mark = 2 * tarfile.BLOCKSIZE
     with open(tar, "rb") as file:

@@ -268,11 +268,10 @@ class _Averages:
 
 def _facts(corpus: Corpus, config: AcousticConfig, options: TrainOptions) -> dict[str, str]:
     """What must be the same in all processes."""
-    seconds = sum(example.seconds for example in corpus.examples)
     return {
         "Rill": installed_version(),
         "torch": torch.__version__,
-        "a corpus of": f"{len(corpus.examples)} utterances, {seconds:.1f} s",
+        "a corpus of": f"{len(corpus.examples)} utterances, {corpus.seconds:.1f} s",
         "the model": str(config.to_dict()),
         "the options": str(asdict(options)),
     }

@@ -14,7 +14,7 @@ from asr.version import installed_version
 
 # In the order of the help.
 COMMANDS = (
-    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "train", "evaluate", "export",
+    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "shar", "train", "evaluate", "export",
     "synthesise",
 )  # fmt: skip
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C

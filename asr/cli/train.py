@@ -23,7 +23,7 @@ BLSTM = {"block_frames": 12, "right_context_frames": 4, "full_context": 0.5}
 def train(
     tables: Annotated[
         list[Path],
-        typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings.", show_default=False),
+        typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings; or folders of lhotse Shar, to stream.", show_default=False),
     ],
     run: Annotated[
         Path, typer.Option("--run", "-r", help="Folder of the run: checkpoint, curve, features. Resumed if it exists.")
@@ -94,7 +94,7 @@ def train(
     precision: Annotated[str, typer.Option(help="auto (bfloat16 where it is fast), 32-true, bf16-mixed.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch's choice]", min=1)] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Save at least this often.", min=0.0)] = 180.0,
-    workers: Annotated[int, typer.Option(help="Processes that compute features and alignments.", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that compute features and alignments, or stream.", min=1)] = 2,
     accumulate: Annotated[
         int, typer.Option(help="Parts of a batch that each process learns from one after the other.", min=1)
     ] = 1,
@@ -156,6 +156,7 @@ def train(
         corpus, dev_corpus = prepare(
             recipe, cache or run / "cache", config, workers,
             lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
+            team.parts,
         )  # fmt: skip
     if team.first:
         write_rejected(corpus.rejected, run / "rejected.tsv")
@@ -236,8 +237,7 @@ def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
 
 
 def _describe(corpus: Corpus, run: Path, console: Console) -> None:
-    hours = sum(example.seconds for example in corpus.examples) / 3600
-    console.print(f"{len(corpus.examples)} utterances, {hours:.2f} h", highlight=False)
+    console.print(f"{len(corpus.examples)} utterances, {corpus.seconds / 3600:.2f} h", highlight=False)
     if corpus.rejected:
         reasons = Counter(row.reason.split(":")[0] for row in corpus.rejected)
         console.print(f"{len(corpus.rejected)} left out, named in {run / 'rejected.tsv'}:", highlight=False)
