@@ -29,6 +29,7 @@ def write_shar(
         raise UsageError(f"shards are written in flac or wav, not in {format}; lhotse shar export knows others")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
     rejected = []
     with audio_backend(LibsndfileBackend()), SharWriter(folder, {"recording": format}, shard_size) as writer:
         for utterance in utterances:

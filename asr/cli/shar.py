@@ -42,8 +42,9 @@ def shar(
             (manifest.utterances[number] for number in order), output, shard_size, audio,
             lambda: shown.advance(task),
         )  # fmt: skip
+    written = len(order) - len(rejected)
     rejected = [*manifest.rejected, *rejected]
     if rejected:
         write_rejected(rejected, output.with_name(f"{output.name}-rejected.tsv"))
         console.print(f"{len(rejected)} left out, named in {output}-rejected.tsv", highlight=False)
-    console.print(f"{len(order)} utterances in {output}; next: asr train {output} --run RUN", highlight=False)
+    console.print(f"{written} utterances in {output}; next: asr train {output} --run RUN", highlight=False)

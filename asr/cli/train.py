@@ -23,7 +23,9 @@ BLSTM = {"block_frames": 12, "right_context_frames": 4, "full_context": 0.5}
 def train(
     tables: Annotated[
         list[Path],
-        typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings; or folders of lhotse Shar, to stream.", show_default=False),
+        typer.Argument(
+            metavar="TABLE...", help="TSV or CSV of transcribed recordings, or folders of Shar.", show_default=False
+        ),
     ],
     run: Annotated[
         Path, typer.Option("--run", "-r", help="Folder of the run: checkpoint, curve, features. Resumed if it exists.")
@@ -108,7 +110,8 @@ def train(
     Under torchrun several processes train together, on one machine or many, with the curve of one.
 
     TABLE has a header and the columns id, text and path (an audio file, relative to the table) or shard (a tar beside
-    the table that holds ID.opus, ID.wav, ...); optionally source, speaker, seconds.
+    the table that holds ID.opus, ID.wav, ...); optionally source, speaker, seconds. Folders of lhotse Shar, made by
+    `asr shar` or lhotse, are streamed instead: that is for corpora larger than memory.
     """
     from rich.console import Console
 
