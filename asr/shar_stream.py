@@ -9,6 +9,7 @@ a run can be taken up at any step: the stream is read up to there, but not decod
 
 from __future__ import annotations
 
+import functools
 import itertools
 import signal
 import sys
@@ -203,6 +204,11 @@ class _Cuts:
                         yield cut
 
 
+@functools.cache  # seconds, for every part of a step
+def _lexicon() -> Lexicon:
+    return Lexicon.load()
+
+
 class _Ear:
     """Turns cuts into features and targets."""
 
@@ -210,7 +216,7 @@ class _Ear:
         self.wanted, self.rate = augmentation.wanted, config.frontend.sample_rate
         augmenter = Augmenter(augmentation.noise, augmentation.rooms, augmentation.seed)
         self.computer = PartComputer(augmenter, config.frontend)
-        self.lexicon = Lexicon.load()
+        self.lexicon = _lexicon()
         self.characters, self.phones = TokenTable(CHARACTERS), TokenTable(PHONES)
 
     def __call__(self, cuts: CutSet) -> list[Heard]:
