@@ -132,14 +132,6 @@ def train(
         from models.acoustic import AcousticConfig
     if threads:
         torch.set_num_threads(threads)
-    team = Team(open_device(device, precision, patience), accumulate)
-    console = Console(stderr=True, quiet=not team.first)
-    options = TrainOptions(
-        epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
-        changes=MelAugment().scaled(changes), shares=shares_of(share or []), discriminative=discriminative,
-        views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
-        parts=team.parts,
-    )  # fmt: skip
     try:
         frames = _whole_numbers(LOOK_AHEAD.get(encoder, LOOK_AHEAD["lstm"]) if look_ahead is None else look_ahead)
         phone_layer = max((k for k, ahead in enumerate(frames, start=1) if ahead), default=len(frames))
@@ -151,6 +143,14 @@ def train(
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(f"impossible model: {error}") from error
+    team = Team(open_device(device, precision, patience), accumulate)
+    console = Console(stderr=True, quiet=not team.first)
+    options = TrainOptions(
+        epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
+        changes=MelAugment().scaled(changes), shares=shares_of(share or []), discriminative=discriminative,
+        views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
+        parts=team.parts,
+    )  # fmt: skip
     recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
     run.mkdir(parents=True, exist_ok=True)
     # The first process computes the features, the others find them in the cache.
