@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+import signal
 import tarfile
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import settings
 from small_lm import write_small_lm
 
 from asr.audio import AudioFile
+from asr.cli.main import main
 from asr.package import DEFAULT_MODEL, shipped_models
 from asr.recognizer import Recognizer
 
@@ -27,6 +30,9 @@ SAMPLE_RATE = 16_000
 # For networks as small as those of the tests more threads only cost time, most of all on a busy machine. This holds for
 # the commands that tests start, too; torch reads it when it is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("rill", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("rill")
@@ -99,6 +105,32 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
             path.write_bytes(shard.extractfile(member).read())
     with AudioFile(path, SAMPLE_RATE) as audio:
         return np.concatenate(list(audio))
+
+
+class Stdin(io.BytesIO):
+    name = "<stdin>"
+
+
+@pytest.fixture
+def asr(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedProcess[str]]:
+    """A function that runs the command `asr` in this process, which has loaded already what a new one must load first.
+
+    It takes the arguments, and bytes for ``stdin``; there must be no traceback, whatever happens.
+    """
+
+    def run(*arguments: object, stdin: bytes = b"") -> CompletedProcess[str]:
+        command = ["asr", *map(str, arguments)]
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", command)
+            patch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Stdin(stdin))))
+            patch.chdir(ROOT)
+            status = main()
+        told = capfd.readouterr()
+        assert "Traceback" not in told.err
+        return CompletedProcess(command, status, told.out, told.err)
+
+    return run
 
 
 @pytest.fixture

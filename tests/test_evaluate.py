@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +54,8 @@ def test_hypotheses_are_those_of_the_recogniser_whatever_the_chunk(table, recogn
     assert any(small)
 
 
-def evaluate(*arguments):
-    command = [sys.executable, "-m", "asr", "evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def test_command_prints_a_row_a_source_and_writes_every_utterance(table, model_folder, tmp_path):
-    done = evaluate(table, "--model", model_folder, "--output", tmp_path / "texts.jsonl")
+def test_command_prints_a_row_a_source_and_writes_every_utterance(asr, table, model_folder, tmp_path):
+    done = asr("evaluate", table, "--model", model_folder, "--output", tmp_path / "texts.jsonl")
     assert done.returncode == 0, done.stderr
     for source in ("one", "two", "all"):
         assert any(source in line.split("│")[1] for line in done.stdout.splitlines() if "│" in line)
@@ -98,30 +91,30 @@ def test_report_is_one_page_that_shows_and_plays_the_worst(tmp_path):
         assert np.concatenate(list(audio)) == pytest.approx(tone, abs=1e-4)
 
 
-def test_command_writes_a_report(table, model_folder, tmp_path):
-    done = evaluate(table, "--model", model_folder, "--report", tmp_path / "report.html", "--worst", 1)
+def test_command_writes_a_report(asr, table, model_folder, tmp_path):
+    done = asr("evaluate", table, "--model", model_folder, "--report", tmp_path / "report.html", "--worst", 1)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio ") == 1 and "The 1 worst utterances" in page
     for wrong in (tmp_path, tmp_path / "report.doc", tmp_path / "no" / "report.html"):
-        done = evaluate(table, "--model", model_folder, "--report", wrong)
+        done = asr("evaluate", table, "--model", model_folder, "--report", wrong)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "--report" in done.stderr
 
 
-def test_rows_left_out_are_named_and_fail_the_command(table, model_folder):
+def test_rows_left_out_are_named_and_fail_the_command(asr, table, model_folder):
     with open(table, "a", encoding="utf-8") as file:
         file.write("c\tgone.wav\tnever heard\tone\n")
-    done = evaluate(table, "--model", model_folder)
+    done = asr("evaluate", table, "--model", model_folder)
     assert done.returncode == 1
     assert "left out c (line 4)" in done.stderr and "gone.wav" in done.stderr
     assert "all" in done.stdout
 
 
 @pytest.mark.parametrize(("content", "said"), [("", "nothing"), ("id\ttext\n", "path or shard"), (None, "missing")])
-def test_tables_that_cannot_be_used_are_told_in_one_line(tmp_path, model_folder, content, said):
+def test_tables_that_cannot_be_used_are_told_in_one_line(asr, tmp_path, model_folder, content, said):
     table = tmp_path / "table.tsv"
     if content is not None:
         table.write_text(content)
-    done = evaluate(table, "--model", model_folder)
+    done = asr("evaluate", table, "--model", model_folder)
     assert done.returncode == 1
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -11,7 +11,7 @@ from conftest import SAMPLES
 from small_lm import PHONE_TABLE
 from test_graph_decoder import SURE, rows
 from test_graph_decoder import text as decoded
-from test_transcribe_command import asr, one_line
+from test_transcribe_command import one_line
 
 from asr.errors import UsageError
 from asr.grammar import Grammar, read_grammar
@@ -136,7 +136,7 @@ def test_speech_outside_the_grammar_gives_nothing(shipped_recognizer: Recognizer
         (["--hotwords", "x"], "leave out hotwords"), (["--decoder", "greedy"], "leave out decoder greedy"),
     ],
 )  # fmt: skip
-def test_the_command_complains_in_one_line(write, options: list[str], complaint: str) -> None:
+def test_the_command_complains_in_one_line(asr, write, options: list[str], complaint: str) -> None:
     run = asr("transcribe", "--grammar", write("<digit>+"), *options, SAMPLES / "numbers.wav")
     assert run.returncode == 2 and run.stdout == "" and one_line(run.stderr) and complaint in run.stderr
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_lm import PHONE_TABLE
 from test_graph_decoder import SURE, random_rows, rows, text
-from test_transcribe_command import asr, one_line
+from test_transcribe_command import one_line
 
 from asr.errors import UsageError
 from asr.graph_decoder import GraphDecoder
@@ -153,6 +153,6 @@ def test_real_speech_follows_hotwords(shipped_recognizer: Recognizer) -> None:
         (["--hotwords", "no/such/file"], "No such file"),
     ],
 )
-def test_the_command_complains_in_one_line(options: list[str], complaint: str) -> None:
+def test_the_command_complains_in_one_line(asr, options: list[str], complaint: str) -> None:
     run = asr("transcribe", *options, SAMPLES / "numbers.wav")
     assert run.returncode == 2 and run.stdout == "" and one_line(run.stderr) and complaint in run.stderr

@@ -8,7 +8,6 @@ import pytest
 from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
-from test_transcribe_command import asr
 
 from asr.audio import AudioFile
 from asr.pretty import pretty
@@ -83,7 +82,7 @@ def test_real_speech_live_and_whole(shipped_recognizer: Recognizer) -> None:
     assert any(partial.text and not partial.final and partial.text[0] == "M" for partial in results)
 
 
-def test_the_command_writes_all_formats_so() -> None:
+def test_the_command_writes_all_formats_so(asr) -> None:
     run = asr("transcribe", "--pretty", "--format", "jsonl", SAMPLES / "greeting.wav")
     line = json.loads(run.stdout)
     assert line["text"] == "Good morning and welcome to the show."

@@ -47,7 +47,7 @@ for chunk in np.array_split((0.5 * np.sin(np.arange({RATE}) / 20)).astype(np.flo
     file.write(chunk)
 os.kill(os.getpid(), 9)
 """
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -9
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     samples = read(tmp_path / name)
     assert RATE - may_lack <= len(samples) <= RATE
     assert samples == pytest.approx(SECOND[: len(samples)], abs=1e-4)

@@ -1,4 +1,4 @@
-"""`asr transcribe` as a user runs it: a process, its output, its exit status."""
+"""`asr transcribe` as a user runs it: its output, its exit status, its end by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,26 +6,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, SAMPLES, wav_bytes
+from serving import PATIENCE_SECONDS, wait_for
 
 from asr.recognizer import Recognizer
 
 GREETING = str(SAMPLES / "greeting.wav")
 REQUEST = str(SAMPLES / "request.wav")
-
-
-def asr(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    """Run the command; whatever happens there must be no traceback."""
-    run = subprocess.run(
-        [sys.executable, "-m", "asr", *map(str, arguments)], input=stdin, cwd=ROOT, capture_output=True, timeout=60
-    )
-    assert b"Traceback" not in run.stderr
-    return subprocess.CompletedProcess(run.args, run.returncode, run.stdout.decode(), run.stderr.decode())
 
 
 def one_line(text: str) -> bool:
@@ -37,12 +28,12 @@ def texts(recognizer: Recognizer) -> dict[str, str]:
     return {path: recognizer.transcribe(path).text for path in (GREETING, REQUEST)}
 
 
-def test_one_file_gives_its_text(model_folder, texts):
+def test_one_file_gives_its_text(asr, model_folder, texts):
     run = asr("transcribe", "--model", model_folder, GREETING)
     assert (run.returncode, run.stdout, run.stderr) == (0, texts[GREETING] + "\n", "")
 
 
-def test_the_text_does_not_depend_on_chunks_engine_or_stdin(model_folder, texts):
+def test_the_text_does_not_depend_on_chunks_engine_or_stdin(asr, model_folder, texts):
     expected = texts[GREETING] + "\n"
     assert asr("transcribe", "--model", model_folder, "--chunk-ms", 10, GREETING).stdout == expected
     assert asr("transcribe", "--model", model_folder, "--engine", "torch", GREETING).stdout == expected
@@ -52,7 +43,7 @@ def test_the_text_does_not_depend_on_chunks_engine_or_stdin(model_folder, texts)
     assert raw.stdout == expected
 
 
-def test_files_that_fail_are_named_and_the_others_kept(model_folder, texts, tmp_path):
+def test_files_that_fail_are_named_and_the_others_kept(asr, model_folder, texts, tmp_path):
     missing, text, cut = tmp_path / "missing.wav", tmp_path / "text.wav", tmp_path / "cut.wav"
     text.write_text("no audio at all")
     data = Path(GREETING).read_bytes()
@@ -70,7 +61,7 @@ def test_files_that_fail_are_named_and_the_others_kept(model_folder, texts, tmp_
         assert line.startswith(f"asr: {path}: ") and reason in line
 
 
-def test_jsonl_gives_an_object_a_file(model_folder, recognizer, tmp_path):
+def test_jsonl_gives_an_object_a_file(asr, model_folder, recognizer, tmp_path):
     output = tmp_path / "out.jsonl"
     output.write_text("what was there before")
     run = asr("transcribe", "--model", model_folder, "--format", "jsonl", "--output", output, GREETING, "x", REQUEST)
@@ -86,7 +77,7 @@ def test_jsonl_gives_an_object_a_file(model_folder, recognizer, tmp_path):
     assert list(tmp_path.iterdir()) == [output]  # nothing left beside it
 
 
-def test_output_keeps_what_was_there_when_nothing_was_transcribed(model_folder, tmp_path):
+def test_output_keeps_what_was_there_when_nothing_was_transcribed(asr, model_folder, tmp_path):
     output = tmp_path / "out.txt"
     output.write_text("before")
     assert asr("transcribe", "--model", model_folder, "--output", output, "missing.wav").returncode == 1
@@ -94,7 +85,7 @@ def test_output_keeps_what_was_there_when_nothing_was_transcribed(model_folder, 
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_wrong_command_lines_are_told_in_one_line(model_folder, tmp_path):
+def test_wrong_command_lines_are_told_in_one_line(asr, model_folder, tmp_path):
     copy = tmp_path / "copy.wav"
     copy.write_bytes(Path(GREETING).read_bytes())
     model = ("--model", model_folder)
@@ -141,7 +132,7 @@ def archive(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_gives_a_line_for_every_recording_in_it_and_below(model_folder, texts, archive):
+def test_a_folder_gives_a_line_for_every_recording_in_it_and_below(asr, model_folder, texts, archive):
     once, together = (asr("transcribe", "--model", model_folder, "--jobs", jobs, archive) for jobs in (1, 3))
     assert (once.returncode, once.stdout) == (1, together.stdout)
     names = ["one.wav", "same.WAV", "same.wav", "deep/er/two.wav"]
@@ -150,7 +141,7 @@ def test_a_folder_gives_a_line_for_every_recording_in_it_and_below(model_folder,
         assert one_line(run.stderr) and "broken.mp3: is no audio file" in run.stderr
 
 
-def test_several_formats_of_a_folder_go_into_a_folder_and_are_gone_on_with(model_folder, texts, archive, tmp_path):
+def test_several_formats_of_a_folder_go_into_a_folder_and_are_gone_on_with(asr, model_folder, texts, archive, tmp_path):
     output = tmp_path / "texts"
     command = ("transcribe", "--model", model_folder, "--format", "txt,jsonl", "--format", "srt", "--jobs", 2,
                archive, "--output", output)  # fmt: skip
@@ -179,25 +170,22 @@ def test_ctrl_c_leaves_whole_texts_and_says_how_to_go_on(model_folder, tmp_path,
         [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, folder, "-o", output, "--jobs", "2",
          "--format", "txt,srt"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    for _ in range(600):
-        if (output / "a.srt").is_file():
-            break
-        time.sleep(0.05)
+    wait_for((output / "a.srt").is_file)
     process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (130, "")
     assert one_line(error) and "--resume goes on" in error
     assert sorted(path.name for path in output.iterdir()) == ["a.srt", "a.txt"]
 
 
-def test_what_comes_on_stdin_and_is_no_audio_is_told(model_folder):
+def test_what_comes_on_stdin_and_is_no_audio_is_told(asr, model_folder):
     for stdin, arguments in ((b"", ()), (b"plain text", ()), (bytes(1_000), ()), (b"", ("--raw-rate", 16_000))):
         run = asr("transcribe", "--model", model_folder, *arguments, "-", stdin=stdin)
         assert (run.returncode, run.stdout) == (1, "")
         assert one_line(run.stderr) and run.stderr.startswith("asr: stdin: ")
 
 
-def test_a_model_with_a_missing_file_is_told(tmp_path):
+def test_a_model_with_a_missing_file_is_told(asr, tmp_path):
     run = asr("transcribe", "--model", tmp_path, GREETING)
     assert run.returncode == 1 and one_line(run.stderr) and "no config.json" in run.stderr
 
@@ -211,7 +199,7 @@ def test_ctrl_c_prints_what_was_heard(model_folder, recognizer, speech):
     process.stdin.write(samples.tobytes())  # more than a pipe holds: when this returns most of it has been heard
     process.stdin.flush()
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)  # stdin is still open: it is the signal that ends the command
+    process.wait(timeout=PATIENCE_SECONDS)  # stdin is still open: it is the signal that ends the command
     text, errors = process.stdout.read().decode(), process.stderr.read().decode()
     process.stdin.close()
     assert process.returncode == 130
@@ -227,17 +215,17 @@ def test_a_reader_that_has_had_enough_is_no_error_to_look_at(model_folder):
     )  # fmt: skip
     process.stdout.close()
     assert process.stderr.read() == b""
-    process.wait(timeout=30)
+    process.wait(timeout=PATIENCE_SECONDS)
 
 
-def test_a_stereo_telephone_recording_is_read(model_folder, tmp_path, speech):
+def test_a_stereo_telephone_recording_is_read(asr, model_folder, tmp_path, speech):
     path = tmp_path / "stereo.wav"
     path.write_bytes(wav_bytes(np.stack([speech, speech], axis=1)[::2], 8_000))
     run = asr("transcribe", "--model", model_folder, path)
     assert run.returncode == 0 and len(run.stdout) > 10
 
 
-def test_help_and_list_of_models():
+def test_help_and_list_of_models(asr):
     assert "transcribe" in asr().stdout
     assert "--chunk-ms" in asr("transcribe", "--help").stdout
     assert asr("--version").stdout.startswith("rill-asr ")
