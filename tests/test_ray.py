@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from serving import PATIENCE_SECONDS
 
 from asr.audio import AudioFile
 from asr.cli.main import main
@@ -35,6 +36,11 @@ def cluster(shipped_recognizer: Recognizer) -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.client.OPEN_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -96,7 +102,7 @@ def test_a_replica_that_dies_takes_no_other_stream_along(shipped_recognizer: Rec
     time.sleep(1.5)
     os.kill(replicas[0], signal.SIGKILL)
     for speaker in speakers:
-        speaker.join(60)
+        speaker.join(PATIENCE_SECONDS)
     assert len(ended) == len(speakers)
     expected = {name: shipped_recognizer.transcribe(SAMPLES / f"{name}.wav").text for name in NAMES}
     whole = [(name, text) for name, text, error in ended if error is None]
