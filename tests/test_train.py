@@ -18,9 +18,9 @@ SMALL = ("--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "
          "--batch-seconds", "20", "--threads", "1", "--workers", "1", "--precision", "32-true")  # fmt: skip
 
 
-def asr_process(*arguments):
-    """`asr` as a process of its own, as those are that a test kills."""
-    return [sys.executable, "-m", "asr", *map(str, arguments)]
+def asr(*arguments, **options):
+    command = [sys.executable, "-m", "asr", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
 
 
 def write_table(path: Path, recordings, prefix=""):
@@ -58,7 +58,7 @@ def tables(tmp_path_factory, few_utterances):
     return write_table(folder / "train.tsv", few_utterances), write_table(folder / "dev.tsv", few_utterances, "again-")
 
 
-def test_a_few_utterances_are_learnt_by_heart(asr, tables, tmp_path):
+def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
     train, dev = tables
     run, model = tmp_path / "run", tmp_path / "model"
     done = asr("train", train, "--dev", dev, "--run", run, *SMALL, "--epochs", "80",
@@ -86,34 +86,33 @@ def test_a_few_utterances_are_learnt_by_heart(asr, tables, tmp_path):
 @pytest.fixture(scope="module")
 def uninterrupted(tables, tmp_path_factory):
     """Arguments of a training, and the folder of a run of it that nothing disturbed."""
-    arguments = ("train", tables[0], *SMALL, "--epochs", "40", "--seed", "3",
-                 "--checkpoint-seconds", "0")  # fmt: skip
+    arguments = ("train", tables[0], *SMALL, "--epochs", "60", "--seed", "3", "--checkpoint-seconds", "0")
     folder = tmp_path_factory.mktemp("whole")
-    subprocess.run(asr_process(*arguments, "--run", folder), check=True, capture_output=True)
+    done = asr(*arguments, "--run", folder)
+    assert done.returncode == 0, done.stderr
     return arguments, folder
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_resumes_with_the_same_curve(uninterrupted, tmp_path, how):
     arguments, whole = uninterrupted
-    killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        asr_process(*arguments, "--run", killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not (killed / "checkpoint.pt").is_file() or len(curve(killed)) < 3:
-        assert process.poll() is None
-        time.sleep(0.01)
+    command = [sys.executable, "-m", "asr", *map(str, arguments), "--run", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "checkpoint.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(how)
     assert process.wait() == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    before = curve(killed)
-    resumed = subprocess.run(asr_process(*arguments, "--run", killed), capture_output=True, text=True)
+    before = curve(tmp_path / "killed")
+    resumed = asr(*arguments, "--run", tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming at step" in resumed.stderr
-    assert len(before) < len(curve(killed))
-    assert curve(killed) == curve(whole)
+    assert len(before) < len(curve(tmp_path / "killed"))
+    assert curve(tmp_path / "killed") == curve(whole)
 
 
-def test_other_settings_do_not_resume(asr, tables, tmp_path):
+def test_other_settings_do_not_resume(tables, tmp_path):
     train, _ = tables
     asr("train", train, "--run", tmp_path, *SMALL, "--epochs", "1")
     refused = asr("train", train, "--run", tmp_path, *SMALL, "--epochs", "1", "--learning-rate", "0.5")
@@ -126,14 +125,14 @@ def test_other_settings_do_not_resume(asr, tables, tmp_path):
     "arguments",
     ["--look-ahead much", "--epochs 0", "--device quantum", "--precision 7"],
 )
-def test_impossible_settings_are_usage_errors(asr, tables, tmp_path, arguments):
+def test_impossible_settings_are_usage_errors(tables, tmp_path, arguments):
     done = asr("train", tables[0], "--run", tmp_path, *SMALL, *arguments.split())
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("asr: ")
 
 
-def test_what_cannot_be_learnt_from_is_named(asr, few_utterances, tmp_path):
+def test_what_cannot_be_learnt_from_is_named(few_utterances, tmp_path):
     (wav, text), *_ = few_utterances
     rows = [(wav, text), (wav, " ".join([text] * 40)), (wav, "7 digits"), (tmp_path / "nowhere.wav", "hello")]
     table = tmp_path / "table.tsv"
@@ -147,14 +146,14 @@ def test_what_cannot_be_learnt_from_is_named(asr, few_utterances, tmp_path):
     assert "3 left out" in done.stderr
 
 
-def test_a_run_folder_that_cannot_be_is_told(asr, tables, tmp_path):
+def test_a_run_folder_that_cannot_be_is_told(tables, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     done = asr("train", tables[0], "--run", tmp_path / "file" / "run", *SMALL)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1 and "file" in done.stderr
 
 
-def test_a_damaged_checkpoint_is_told(asr, tables, tmp_path):
+def test_a_damaged_checkpoint_is_told(tables, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"PK not really")
     for command in (("train", tables[0], "--run", tmp_path, *SMALL), ("export", tmp_path, "--output", tmp_path / "m")):
         done = asr(*command)
@@ -162,7 +161,7 @@ def test_a_damaged_checkpoint_is_told(asr, tables, tmp_path):
         assert "checkpoint.pt" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_training_on_the_dev_set_is_refused(asr, tables, tmp_path):
+def test_training_on_the_dev_set_is_refused(tables, tmp_path):
     done = asr("train", tables[0], "--dev", tables[0], "--run", tmp_path, *SMALL)
     assert done.returncode == 1
     assert "what is trained on cannot measure" in done.stderr
