@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,6 +107,14 @@ class Corpus:
     def seconds(self) -> float:
         """Length of all recordings together."""
         return sum(example.seconds for example in self.examples)
+
+    def for_model(self, config: AcousticConfig) -> Corpus:
+        """The same corpus, its batches laid out for another network with the same front end and frames."""
+        if (config.frontend, config.stack) != (self.config.frontend, self.config.stack):
+            raise ValueError("another front end or frame length needs a corpus of its own")
+        other = copy(self)
+        other.config = config
+        return other
 
     def noises(self) -> list[np.ndarray]:
         """Log-mel frames (F, M) of the recordings in which nothing is said."""

@@ -84,7 +84,7 @@ def _by_length(hypotheses: Sequence[Hypothesis]) -> list[Score]:
 
 def _scores(what: str, rows: Iterable[Score]) -> str:
     head = (what, "utterances", "words", "WER %", "substituted", "deleted", "inserted", "CER %", "real-time factor")
-    return _table(head, (
+    return table(head, (
         (row.source or "(none)", row.utterances, row.words, f"{100 * row.word_error_rate:.1f}", row.substitutions,
          row.deletions, row.insertions, f"{100 * row.character_error_rate:.1f}", f"{row.real_time_factor:.4f}")
         for row in rows
@@ -103,9 +103,9 @@ def _words(hypotheses: Sequence[Hypothesis]) -> str:
             elif not said:
                 added[heard] += 1
     tables = (
-        _table(("said", "recognised", "times"), ((*pair, n) for pair, n in confused.most_common(CONFUSIONS))),
-        _table(("left out", "times"), lost.most_common(CONFUSIONS)),
-        _table(("added", "times"), added.most_common(CONFUSIONS)),
+        table(("said", "recognised", "times"), ((*pair, n) for pair, n in confused.most_common(CONFUSIONS))),
+        table(("left out", "times"), lost.most_common(CONFUSIONS)),
+        table(("added", "times"), added.most_common(CONFUSIONS)),
     )
     return '<div class="columns">' + "".join(tables) + "</div>"
 
@@ -146,7 +146,9 @@ def _flac(samples: np.ndarray, rate: int) -> bytes:
         return path.read_bytes()
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """An HTML table, its texts escaped."""
+
     def line(tag: str, cells: Iterable[object]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 

@@ -11,6 +11,7 @@ from asr.cli.options import (
     DecoderName,
     EngineName,
     FullContext,
+    GrammarFile,
     LanguageModelFolder,
     Model,
     Rescore,
@@ -30,6 +31,7 @@ def evaluate(
     engine: EngineName = "onnx",
     decoder: DecoderName = None,
     lm: LanguageModelFolder = None,
+    grammar: GrammarFile = None,
     rescore: Rescore = None,
     rescore_weight: RescoreWeight = None,
     rescore_best: RescoreBest = None,
@@ -72,7 +74,7 @@ def evaluate(
         _check_report(report)
     manifest = merge(read_manifest(table) for table in tables)
     recognizer = Recognizer.load(
-        model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, full_context=full_context,
+        model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, grammar=grammar, full_context=full_context,
         rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
     )  # fmt: skip
     console = Console(stderr=True)

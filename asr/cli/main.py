@@ -14,8 +14,8 @@ from asr.version import installed_version
 
 # In the order of the help.
 COMMANDS = (
-    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "shar", "train", "evaluate", "export",
-    "synthesise",
+    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "shar", "train", "tune", "evaluate",
+    "export", "synthesise",
 )  # fmt: skip
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 
