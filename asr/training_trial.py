@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 
 from asr.corpus import Corpus
+from asr.device import open_device
 from asr.mel_augment import MelAugment
 from asr.recipe import RecipeOptions, prepare
 from asr.segments import SegmentOptions
 from asr.specaugment import SpecAugment
 from asr.study import Attempt, Settings
 from asr.tokens import CHARACTERS, PHONES
-from asr.train import Progress, Trainer, TrainOptions
+from asr.team import Team
+from asr.train import Progress, Trainer
+from asr.train_options import TrainOptions
 from models.acoustic import AcousticConfig
 
 LOOK_AHEAD_FRAMES = 2  # of every layer but the last
@@ -57,7 +60,7 @@ class TrainingTrial:
         corpus, dev = self._corpora
         trainer = Trainer(
             run_folder(self.folder, attempt.run), corpus.for_model(config), dev.for_model(config), config, options,
-            self.device, self.precision,
+            Team(open_device(self.device, self.precision)),
         )  # fmt: skip
         told = 0
 
