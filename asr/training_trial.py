@@ -15,8 +15,8 @@ from asr.recipe import RecipeOptions, prepare
 from asr.segments import SegmentOptions
 from asr.specaugment import SpecAugment
 from asr.study import Attempt, Settings
-from asr.tokens import CHARACTERS, PHONES
 from asr.team import Team
+from asr.tokens import CHARACTERS, PHONES
 from asr.train import Progress, Trainer
 from asr.train_options import TrainOptions
 from models.acoustic import AcousticConfig

@@ -210,12 +210,14 @@ def _fit(trainer: Trainer, checkpoint_seconds: float, console: Console) -> None:
     def show_epoch() -> None:
         if not trainer.team.first:
             return
-        rows = [row for row in trainer.curve.rows() if row["dev_wer"]]
+        rows = trainer.curve.rows()
+        losses = [row["loss"] for row in rows if row["loss"]]  # the last row of an epoch may have none of its own
+        rows = [row for row in rows if row["dev_wer"]]
         if rows:
             last = rows[-1]
             console.print(
                 f"epoch {last['epoch']}: {float(last['audio_hours']):.1f} h heard in {float(last['minutes']):.1f} min, "
-                f"loss {last['loss']}, dev WER {100 * float(last['dev_wer']):.1f} %, CER "
+                f"loss {losses[-1]}, dev WER {100 * float(last['dev_wer']):.1f} %, CER "
                 f"{100 * float(last['dev_cer']):.1f} %, PER {100 * float(last['dev_per']):.1f} %",
                 highlight=False,
             )
