@@ -58,7 +58,9 @@ def write_study_report(study: optuna.Study, folder: Path) -> tuple[Path, ...]:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Part of the variance of the value that each hyperparameter explains, the largest first; empty if too few trials.
+    """Share of each hyperparameter in the variance of the value that single ones explain, the largest first.
+
+    They add up to 1; empty if there are too few trials.
 
     Functional analysis of variance over a random forest fitted to the trials that ended (Hutter et al. 2014, "An
     efficient approach for assessing hyperparameter importance"), as Greff et al. 2017 used it on LSTMs.
@@ -78,7 +80,7 @@ def _importance(important: dict[str, float], goal: str) -> Figure:
     bars = axis.barh(names, [100 * important[name] for name in names], color="tab:blue")
     axis.bar_label(bars, fmt="%.0f %%", padding=3)
     axis.set_xlim(0, 115 * max(important.values()))
-    axis.set_xlabel(f"part of the variance of the {goal} that it explains alone (%)")
+    axis.set_xlabel(f"importance for the {goal}: share of the variance explained, all together 100 %")
     return figure
 
 

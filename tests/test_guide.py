@@ -9,7 +9,7 @@ import typer
 from asr.cli.main import build_app
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = ("guide.md", "tuning.md")
+GUIDES = ("guide.md", "tuning.md", "digits.md")
 NAMED = re.compile(r"^- \[[^]]+\]\(([^)]+)\), ((?:`[^`]+`(?:, | and )?)+)", re.MULTILINE)
 
 

@@ -18,7 +18,6 @@ from asr.cli.main import main
 from asr.errors import DataError, UsageError
 from asr.search_space import TRAINING, Range, read_space
 from asr.study import Attempt, StudyOptions, counted, open_study, search
-from asr.study_report import importances, write_study_report
 
 SPACE = """
 epochs = 1
@@ -89,6 +88,8 @@ def test_workers_share_a_study_and_begin_no_trial_too_many(tmp_path):
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert all("nan" in trial.user_attrs["reason"] for trial in failed)
     search(tmp_path, OPTIONS, 9, Parabola(tmp_path))
+    from asr.study_report import importances, write_study_report
+
     study = open_study(tmp_path)
     assert len(counted(study)) == 9
     assert max(importances(study), key=importances(study).get) == "learning_rate"
