@@ -18,7 +18,7 @@ class Rescoring:
     """How final results are weighed again with an LSTM language model."""
 
     folder: str | Path  # of the model, from `asr lm train-lstm`
-    weight: float = 0.5  # its part in the language model's cost; the n-gram model has the rest
+    weight: float = 0.3  # its part in the language model's cost; the n-gram model has the rest
     hypotheses: int = 100  # likeliest sentences that are weighed
     carry: bool = True  # whether earlier utterances of the stream count as what came before
     beam: float = 7.5  # nats behind the likeliest beginning at which another is given up

@@ -28,7 +28,7 @@ Rescore = Annotated[
     Path | None, typer.Option("--rescore", help="An LSTM language model, from asr lm train-lstm, to weigh finals with.")
 ]
 RescoreWeight = Annotated[
-    float | None, typer.Option(help="Its part beside the n-gram model's, 0 to 1. [default: 0.5]")
+    float | None, typer.Option(help="Its part beside the n-gram model's, 0 to 1. [default: 0.3]")
 ]
 RescoreBest = Annotated[int | None, typer.Option(help="Likeliest sentences that it weighs. [default: 100]")]
 RescoreAlone = Annotated[
