@@ -1,9 +1,9 @@
 """Whether training from streamed shards takes more memory the more hours there are.
 
-    python benchmarks/streaming_memory.py [--hours 1 4 16] [--read 1.0] [--batch-seconds 80] [--json FILE] [--plot FILE]
+    python benchmarks/streaming_memory.py [--hours 1 10 100] [--read 1] [--batch-seconds 80] [--json FILE] [--plot FILE]
 
 The sample recordings are written as lhotse Shar again and again, under new names, until there are so many hours; each
-size is then counted and ``--read`` times its hours are streamed by one worker process, which decodes and augments them.
+size is then counted, and ``--read`` hours are streamed by one worker process, which decodes and augments them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from measuring import SAMPLES, parser, report
 
 from asr.data import AudioLocation, Utterance
 from asr.shar import find_shards, take_census
-from asr.shar_stream import Augmentation, StreamedCorpus
+from asr.shar_stream import Augmentation, Place, StreamedCorpus
 from asr.shar_write import write_shar
 from asr.text import normalise
 from asr.tokens import CHARACTERS, PHONES
@@ -47,17 +47,16 @@ def write(folder: Path, hours: float) -> None:
             (folder / f"{kind}.{number:06d}{suffix}").hardlink_to(folder / f"{kind}.000000{suffix}")
 
 
-def stream(folder: Path, part: float, batch_seconds: float) -> str:
-    """Read a part of a corpus: "hours, seconds of the census, hours read, wall seconds, peaks of both processes"."""
+def stream(folder: Path, hours: float, batch_seconds: float) -> str:
+    """Read so many hours of a corpus: "hours, census seconds, seconds read, wall seconds, both peaks"."""
     begun = time.perf_counter()
     shards = find_shards([folder])
     census = take_census(shards, CONFIG, folder.parent / "census.json")
     counted = time.perf_counter()
     corpus = StreamedCorpus(shards, census, CONFIG, Augmentation(), workers=1)
-    plan = corpus.plan(0, 0, batch_seconds)
-    plan = plan[: max(1, round(part * len(plan)))]
     frames, worker = 0, 0.0
-    for members in plan:
+    for step in range(max(1, round(3600 * hours / batch_seconds))):
+        members = [Place(step, 0, 0, batch_seconds)]
         frames += int(corpus.collate(members).frames.sum())
         worker = max([worker, *map(peak_mb, Path("/proc/self/task", str(os.getpid()), "children").read_text().split())])
     read = frames * CONFIG.frame_samples / CONFIG.frontend.sample_rate
@@ -73,8 +72,8 @@ def peak_mb(process: str) -> float:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--hours", type=float, nargs="+", default=[1, 4, 16])
-    arguments.add_argument("--read", type=float, default=1.0, help="part of the corpus that is streamed")
+    arguments.add_argument("--hours", type=float, nargs="+", default=[1, 10, 100])
+    arguments.add_argument("--read", type=float, default=1.0, help="hours streamed of each, over and over if need be")
     arguments.add_argument("--batch-seconds", type=float, default=80.0)
     arguments.add_argument("--folder", type=Path, help="measure this one; for the script's own use")
     options = arguments.parse_args()
@@ -90,10 +89,11 @@ def main() -> None:
             figures = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         there, counting, read, wall, main_mb, worker_mb = map(float, figures)
         rows.append({
-            "hours": round(there, 2), "census s": round(counting, 1), "audio s/s": round(read / wall, 1),
+            "hours there": round(there, 2), "hours read": round(read / 3600, 2),
+            "census s": round(counting, 1), "audio s/s": round(read / wall, 1),
             "peak MB of training process": round(main_mb), "peak MB of worker": round(worker_mb),
         })  # fmt: skip
-    report(options, rows, "hours", "peak MB of worker")
+    report(options, rows, "hours there", "peak MB of worker")
 
 
 if __name__ == "__main__":
