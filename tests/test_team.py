@@ -16,7 +16,7 @@ from asr.cli.main import main
 from asr.errors import DataError
 
 TINY = ("--size", "16", "--look-ahead", "1,0", "--masks", "0.5", "--dropout", "0.1", "--views", "2", "--no-align",
-        "--variants", "1", "--batch-seconds", "40", "--threads", "1", "--workers", "1", "--precision", "32-true",
+        "--variants", "1", "--batch-seconds", "40", "--threads", "1", "--workers", "0", "--precision", "32-true",
         "--device", "cpu")  # fmt: skip
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint",
             "localhost:0", "-m", "--")  # fmt: skip

@@ -15,12 +15,12 @@ from asr.data import load_audio, read_manifest
 
 SMALL = ("--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "0", "--changes", "0",
          "--views", "1", "--variants", "1", "--no-align",
-         "--batch-seconds", "20", "--threads", "1", "--workers", "1", "--precision", "32-true")  # fmt: skip
+         "--batch-seconds", "20", "--threads", "1", "--workers", "0", "--precision", "32-true")  # fmt: skip
 
 
-def asr(*arguments, **options):
-    command = [sys.executable, "-m", "asr", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1_500, **options)
+def process_of(*arguments):
+    """`asr` as a process of its own, that can be killed."""
+    return subprocess.Popen([sys.executable, "-m", "asr", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
 
 
 def write_table(path: Path, recordings, prefix=""):
@@ -58,10 +58,16 @@ def tables(tmp_path_factory, few_utterances):
     return write_table(folder / "train.tsv", few_utterances), write_table(folder / "dev.tsv", few_utterances, "again-")
 
 
-def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
+@pytest.fixture(scope="module")
+def small(tables):
+    """Options of a small model, trained on features that these tests share."""
+    return (*SMALL, "--cache", tables[0].parent / "cache")
+
+
+def test_a_few_utterances_are_learnt_by_heart(asr, tables, small, tmp_path):
     train, dev = tables
     run, model = tmp_path / "run", tmp_path / "model"
-    done = asr("train", train, "--dev", dev, "--run", run, *SMALL, "--epochs", "80",
+    done = asr("train", train, "--dev", dev, "--run", run, *small, "--epochs", "80",
                "--batch-seconds", "4", "--learning-rate", "0.005")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(curve(run)[-1]["dev_wer"]) == 0.0
@@ -69,12 +75,12 @@ def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
 
     assert asr("export", run, "--output", model, "--name", "by-heart").returncode == 0
     for number, start in enumerate((run, model)):
-        again = ("train", train, "--dev", dev, "--run", tmp_path / f"again-{number}", "--start-from", start, *SMALL)
+        again = ("train", train, "--dev", dev, "--run", tmp_path / f"again-{number}", "--start-from", start, *small)
         assert asr(*again, "--epochs", "1", "--learning-rate", "1e-9").returncode == 0
         assert [float(row["dev_wer"]) for row in curve(again[5]) if row["dev_wer"]] == [0.0]
         other_shape = asr(*again, "--size", "32", "--run", tmp_path / f"other-{number}")
         assert other_shape.returncode == 2 and "another shape" in other_shape.stderr
-    nothing = asr("train", train, "--run", tmp_path / "new", "--start-from", tmp_path / "nowhere", *SMALL)
+    nothing = asr("train", train, "--run", tmp_path / "new", "--start-from", tmp_path / "nowhere", *small)
     assert nothing.returncode == 1 and "neither a training run nor a model" in nothing.stderr
 
     evaluated = asr("evaluate", dev, "--model", model, "--chunk-ms", "160", "--output", tmp_path / "texts.jsonl")
@@ -84,55 +90,55 @@ def test_a_few_utterances_are_learnt_by_heart(tables, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tables, tmp_path_factory):
+def uninterrupted(tables, small, tmp_path_factory):
     """Arguments of a training, and the folder of a run of it that nothing disturbed."""
-    arguments = ("train", tables[0], *SMALL, "--epochs", "60", "--seed", "3", "--checkpoint-seconds", "0")
     folder = tmp_path_factory.mktemp("whole")
-    done = asr(*arguments, "--run", folder)
-    assert done.returncode == 0, done.stderr
+    seed = ("--seed", "3", "--cache", folder / "cache")  # features are of a seed, too
+    arguments = ("train", tables[0], *small, *seed, "--epochs", "60", "--checkpoint-seconds", "0")
+    with process_of(*arguments, "--run", folder) as process:
+        _, told = process.communicate(timeout=1_500)
+    assert process.returncode == 0, told
     return arguments, folder
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumes_with_the_same_curve(uninterrupted, tmp_path, how):
+def test_a_killed_run_resumes_with_the_same_curve(asr, uninterrupted, tmp_path, how):
     arguments, whole = uninterrupted
-    command = [sys.executable, "-m", "asr", *map(str, arguments), "--run", str(tmp_path / "killed")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600
-    while not (tmp_path / "killed" / "checkpoint.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(how)
-    assert process.wait() == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    before = curve(tmp_path / "killed")
-    resumed = asr(*arguments, "--run", tmp_path / "killed")
+    killed = tmp_path / "killed"
+    with process_of(*arguments, "--run", killed) as process:
+        while not (killed / "checkpoint.pt").is_file():  # at the first of its 60 steps
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(how)
+        process.communicate(timeout=600)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    before = curve(killed)
+    resumed = asr(*arguments, "--run", killed)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming at step" in resumed.stderr
-    assert len(before) < len(curve(tmp_path / "killed"))
-    assert curve(tmp_path / "killed") == curve(whole)
+    assert len(before) < len(curve(killed))
+    assert curve(killed) == curve(whole)
 
 
-def test_other_settings_do_not_resume(tables, tmp_path):
+def test_other_settings_do_not_resume(asr, tables, small, tmp_path):
     train, _ = tables
-    asr("train", train, "--run", tmp_path, *SMALL, "--epochs", "1")
-    refused = asr("train", train, "--run", tmp_path, *SMALL, "--epochs", "1", "--learning-rate", "0.5")
+    asr("train", train, "--run", tmp_path, *small, "--epochs", "1")
+    refused = asr("train", train, "--run", tmp_path, *small, "--epochs", "1", "--learning-rate", "0.5")
     assert refused.returncode == 2
     assert "learning_rate" in refused.stderr
-    assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize(
     "arguments",
     ["--look-ahead much", "--epochs 0", "--device quantum", "--precision 7"],
 )
-def test_impossible_settings_are_usage_errors(tables, tmp_path, arguments):
-    done = asr("train", tables[0], "--run", tmp_path, *SMALL, *arguments.split())
+def test_impossible_settings_are_usage_errors(asr, tables, small, tmp_path, arguments):
+    done = asr("train", tables[0], "--run", tmp_path, *small, *arguments.split())
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("asr: ")
 
 
-def test_what_cannot_be_learnt_from_is_named(few_utterances, tmp_path):
+def test_what_cannot_be_learnt_from_is_named(asr, few_utterances, tmp_path):
     (wav, text), *_ = few_utterances
     rows = [(wav, text), (wav, " ".join([text] * 40)), (wav, "7 digits"), (tmp_path / "nowhere.wav", "hello")]
     table = tmp_path / "table.tsv"
@@ -146,22 +152,22 @@ def test_what_cannot_be_learnt_from_is_named(few_utterances, tmp_path):
     assert "3 left out" in done.stderr
 
 
-def test_a_run_folder_that_cannot_be_is_told(tables, tmp_path):
+def test_a_run_folder_that_cannot_be_is_told(asr, tables, small, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    done = asr("train", tables[0], "--run", tmp_path / "file" / "run", *SMALL)
+    done = asr("train", tables[0], "--run", tmp_path / "file" / "run", *small)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1 and "file" in done.stderr
 
 
-def test_a_damaged_checkpoint_is_told(tables, tmp_path):
+def test_a_damaged_checkpoint_is_told(asr, tables, small, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"PK not really")
-    for command in (("train", tables[0], "--run", tmp_path, *SMALL), ("export", tmp_path, "--output", tmp_path / "m")):
+    for command in (("train", tables[0], "--run", tmp_path, *small), ("export", tmp_path, "--output", tmp_path / "m")):
         done = asr(*command)
         assert done.returncode == 1
-        assert "checkpoint.pt" in done.stderr and "Traceback" not in done.stderr
+        assert "checkpoint.pt" in done.stderr
 
 
-def test_training_on_the_dev_set_is_refused(tables, tmp_path):
-    done = asr("train", tables[0], "--dev", tables[0], "--run", tmp_path, *SMALL)
+def test_training_on_the_dev_set_is_refused(asr, tables, small, tmp_path):
+    done = asr("train", tables[0], "--dev", tables[0], "--run", tmp_path, *small)
     assert done.returncode == 1
     assert "what is trained on cannot measure" in done.stderr

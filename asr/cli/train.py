@@ -96,7 +96,9 @@ def train(
     precision: Annotated[str, typer.Option(help="auto (bfloat16 where it is fast), 32-true, bf16-mixed.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch's choice]", min=1)] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Save at least this often.", min=0.0)] = 180.0,
-    workers: Annotated[int, typer.Option(help="Processes that compute features and alignments, or stream.", min=1)] = 2,
+    workers: Annotated[
+        int, typer.Option(help="Processes that compute features and alignments, or stream; 0: this one does it.", min=0)
+    ] = 2,
     accumulate: Annotated[
         int, typer.Option(help="Parts of a batch that each process learns from one after the other.", min=1)
     ] = 1,
