@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ class LearningCurve:
     def __init__(self, folder: Path, resume_step: int = 0) -> None:
         self.path = folder / "curve.csv"
         self.picture = folder / "curve.png"
+        self._drawn = -math.inf  # when
         kept = [row for row in self.rows() if int(row["step"]) <= resume_step] if resume_step else []
         with open(self.path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -38,8 +41,14 @@ class LearningCurve:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, restval="").writerow(row)
 
-    def draw(self) -> None:
-        """Write ``curve.png``: losses and dev error rates against hours of audio heard."""
+    def draw(self, every_seconds: float = 0.0) -> None:
+        """Write ``curve.png``: losses and dev error rates against hours of audio heard.
+
+        Nothing is done within ``every_seconds`` of the last time, since a picture takes longer than a short epoch.
+        """
+        if time.monotonic() - self._drawn < every_seconds:
+            return
+        self._drawn = time.monotonic()
         import matplotlib
 
         matplotlib.use("Agg")

@@ -30,6 +30,8 @@ from asr.version import installed_version
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
 
+DRAWING_SECONDS = 20.0  # at least, from one picture of the curve to the next
+
 
 class Trainer:
     """Trains one model on a corpus in a run folder, where it leaves checkpoints and the learning curve."""
@@ -207,7 +209,7 @@ class Trainer:
                 seconds = self.options.batch_seconds
                 word, character, phone = error_rates(self.averaged.module, self.dev, seconds, self.fabric.to_device)
                 self._note(epoch, dev_wer=word, dev_cer=character, dev_per=phone)
-            self.curve.draw()
+            self.curve.draw(DRAWING_SECONDS if epoch + 1 < self.options.epochs else 0.0)
         self.team.wait()
 
     def _save(self) -> None:
