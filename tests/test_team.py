@@ -59,7 +59,9 @@ def test_two_processes_learn_what_one_learns(table, tmp_path, monkeypatch, capsy
     one, two = curve(tmp_path / "alone"), curve(tmp_path / "together")
     assert len(one) == len(two) == 3
     for row, twin in zip(one, two, strict=True):
-        assert row == pytest.approx(twin, rel=2e-4)
+        assert row.keys() == twin.keys()
+        for name, value in row.items():  # a rounding may tip a frame, and so an error rate, but hardly a loss
+            assert value == pytest.approx(twin[name], rel=2e-4, abs=0.05 if name.startswith("dev_") else 0), name
     assert one[-1]["loss"] < one[0]["loss"]
     check_tensorboard(tmp_path / "alone", one)
     capsys.readouterr()

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
 from conftest import SAMPLES
 from optuna.trial import TrialState
@@ -18,6 +20,7 @@ from asr.cli.main import main
 from asr.errors import DataError, UsageError
 from asr.search_space import TRAINING, Range, read_space
 from asr.study import Attempt, StudyOptions, counted, open_study, search
+from asr.study_report import importances, write_study_report
 
 SPACE = """
 epochs = 1
@@ -88,16 +91,27 @@ def test_workers_share_a_study_and_begin_no_trial_too_many(tmp_path):
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert all("nan" in trial.user_attrs["reason"] for trial in failed)
     search(tmp_path, OPTIONS, 9, Parabola(tmp_path))
-    from asr.study_report import importances, write_study_report
-
     study = open_study(tmp_path)
     assert len(counted(study)) == 9
-    assert max(importances(study), key=importances(study).get) == "learning_rate"
+    with pytest.raises(UsageError, match="other settings \\(seed\\)"):
+        search(tmp_path, StudyOptions(TRAINING, "error", {}, seed=1), 9, Parabola(tmp_path))
+
+
+def test_what_matters_is_seen(tmp_path):
+    study = optuna.create_study()
+    study.set_user_attr("options", {"goal": "error"})
+    random = np.random.default_rng(0)
+    for rate, dropout in random.random((40, 2)):
+        ranges = dict.fromkeys(("rate", "dropout"), optuna.distributions.FloatDistribution(0, 1))
+        settings = {"rate": rate, "dropout": dropout}
+        study.add_trial(
+            optuna.trial.create_trial(params=settings, distributions=ranges, value=rate**2 + 0.01 * dropout)
+        )
+    found = importances(study)
+    assert list(found) == ["rate", "dropout"] and found["rate"] > 0.8 and sum(found.values()) == pytest.approx(1)
     page, *pictures = write_study_report(study, tmp_path)
     assert [path.name for path in pictures] == ["importance.png", "slices.png", "history.png"]
     assert page.read_text().count("data:image/png;base64,") == 3
-    with pytest.raises(UsageError, match="other settings \\(seed\\)"):
-        search(tmp_path, StudyOptions(TRAINING, "error", {}, seed=1), 9, Parabola(tmp_path))
 
 
 def test_a_killed_search_takes_its_trial_up_again(tmp_path):
