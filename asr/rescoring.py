@@ -49,7 +49,7 @@ class Rescorer:
         if 2 * known < len(words) - 1:
             raise ModelError(
                 f"{options.folder} knows {known} of the {len(words) - 1} words that can be recognised; train one on "
-                "text with these words: asr lm train-lstm --ngram LM_FOLDER"
+                "text with these words: asr lm train-lstm --lm LM_FOLDER"
             )
         self._ids = np.array(self._model.encode(words))  # of each word of the graph
 

@@ -80,7 +80,7 @@ def _importance(important: dict[str, float], goal: str) -> Figure:
     bars = axis.barh(names, [100 * important[name] for name in names], color="tab:blue")
     axis.bar_label(bars, fmt="%.0f %%", padding=3)
     axis.set_xlim(0, 115 * max(important.values()))
-    axis.set_xlabel(f"importance for the {goal}: share of the variance explained, all together 100 %")
+    axis.set_xlabel(f"share of the variance of the {goal}, %")
     return figure
 
 
