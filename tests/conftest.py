@@ -11,6 +11,7 @@ import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from asr.audio import AudioFile
 from asr.cli.main import main
 from asr.package import DEFAULT_MODEL, shipped_models
 from asr.recognizer import Recognizer
+
+if TYPE_CHECKING:
+    from models.acoustic import AcousticModel
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
@@ -58,12 +62,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = AcousticConfig(len(CHARACTERS), len(PHONES), size=32, look_ahead_frames=(2, 1, 0), phone_layer=2)
     model = AcousticModel(config)
-    with torch.no_grad():
-        model.mel_mean.fill_(-8.0)
-        model.mel_std.fill_(4.0)
-        for head in (model.character_head, model.phone_head):
-            head[-1].weight *= 6.0
-        model.character_head[-1].bias[:2] += 5.0  # the blank and the word border
+    make_talkative(model)
     folder = tmp_path_factory.mktemp("models") / "random"
     write_model_folder(model, folder, "random")
     return folder
@@ -105,6 +104,18 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
             path.write_bytes(shard.extractfile(member).read())
     with AudioFile(path, SAMPLE_RATE) as audio:
         return np.concatenate(list(audio))
+
+
+def make_talkative(model: AcousticModel) -> None:
+    """Scale a model's random weights so that it writes many words."""
+    import torch
+
+    with torch.no_grad():
+        model.mel_mean.fill_(-8.0)
+        model.mel_std.fill_(4.0)
+        for head in (model.character_head, model.phone_head):
+            head[-1].weight *= 6.0
+        model.character_head[-1].bias[:2] += 5.0  # the blank and the word border
 
 
 class Stdin(io.BytesIO):

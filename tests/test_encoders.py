@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 from chunking import chunk_sizes, chunks, run
-from conftest import SAMPLES
+from conftest import SAMPLES, make_talkative
 from hypothesis import given, settings
 from torch import nn
 
@@ -44,12 +44,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind, config in CONFIGS.items():
         torch.manual_seed(0)
         model = AcousticModel(config)
-        with torch.no_grad():
-            model.mel_mean.fill_(-8.0)
-            model.mel_std.fill_(4.0)
-            for head in (model.character_head, model.phone_head):
-                head[-1].weight *= 6.0
-            model.character_head[-1].bias[:2] += 5.0  # the blank and the word border
+        make_talkative(model)
         found[kind] = tmp_path_factory.mktemp("encoders") / kind
         write_model_folder(model, found[kind], kind)
     return found
