@@ -72,5 +72,6 @@ class Aligner:
         finals = np.full(state + 1, np.inf, dtype=np.float32)
         finals[len(words)] = 0.0
         counts = np.bincount(source, minlength=state + 1)
-        graph = Graph(0, counts, finals, phone, word, np.zeros(len(arcs), np.float32), target)
-        return LanguageModel(Path(), ("", *words), ((), *sounds), graph, DecodingWeights(1.0, 0.0, 0.0, 0.0))
+        starts = np.arange(state + 1) <= len(words)
+        graph = Graph(0, counts, finals, phone, word, np.zeros(len(arcs), np.float32), target, starts)
+        return LanguageModel(Path(), ("", *words), ((), *sounds), graph, DecodingWeights(1.0, 0.0, 0.0, 0.0, 0.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from asr.alignment_store import AlignmentStore
-from asr.ctc import BLANK
+from asr.biphones import SILENCE, Biphones
 from asr.data import Rejected
 from asr.feature_store import FeatureStore
 from asr.lexicon import Lexicon
@@ -23,6 +23,7 @@ TAIL_FRAMES = 2  # the end of a stream is padded with zeros until its last sampl
 SILENCE_PROBABILITY = 0.2  # of more digital silence before an utterance, and of more after it
 LONGEST_SILENCE_FRAMES = 33
 IGNORED = -100  # frame target of a frame that nobody has aligned
+NO_CHAIN = (np.zeros(0, int), np.zeros(0, int))  # of an utterance that nobody has aligned
 WORST_SCORE = -45.0  # of a forced alignment: below it most transcripts are of something else
 
 
@@ -35,7 +36,10 @@ class Batch(NamedTuple):
     character_lengths: Tensor  # (B,)
     phones: Tensor  # (all phones,)
     phone_lengths: Tensor  # (B,)
-    aligned: Tensor  # (B, T) phone id of each frame by forced alignment, or IGNORED
+    aligned: Tensor  # (B, T) state of each frame by forced alignment, or IGNORED
+    first: Tensor  # (B, N) states of the first frames of the phones in order, silences too; N = 0 where nobody aligned
+    rest: Tensor  # (B, N) states of their other frames
+    chain_lengths: Tensor  # (B,) phones of each utterance, 0 where nobody aligned it
 
     def to(self, move: Callable[[Tensor], Tensor]) -> Batch:
         """Apply ``move`` (to a device, say) to every tensor."""
@@ -89,6 +93,8 @@ class Corpus:
             rejected += store.rejected
             for index, utterance in enumerate(store.utterances):
                 aligned = alignments.phones(utterance.id) if alignments else None
+                if alignments and not utterance.text:
+                    aligned = np.zeros(int(store.frames()[index]), np.int8)
                 letters = np.array(characters.encode(utterance.text.replace(" ", WORD_BORDER)))
                 spoken = [phone for word in utterance.text.split() for phone in lexicon.pronounce(word)[0]]
                 example = Example(
@@ -102,19 +108,29 @@ class Corpus:
                     examples.append(example)
         self.examples = tuple(examples)
         self.rejected = tuple(rejected)
+        self.biphones: Biphones | None = None
 
     @property
     def seconds(self) -> float:
         """Length of all recordings together."""
         return sum(example.seconds for example in self.examples)
 
-    def for_model(self, config: AcousticConfig) -> Corpus:
-        """The same corpus, its batches laid out for another network with the same front end and frames."""
+    def for_model(self, config: AcousticConfig, biphones: Biphones | None = None) -> Corpus:
+        """The same corpus, its batches laid out for another network with the same front end and frames.
+
+        Args:
+            config: of the network.
+            biphones: the states of its state head, where it has one.
+        """
         if (config.frontend, config.stack) != (self.config.frontend, self.config.stack):
             raise ValueError("another front end or frame length needs a corpus of its own")
         other = copy(self)
-        other.config = config
+        other.config, other.biphones = config, biphones
         return other
+
+    def alignments(self) -> Iterator[np.ndarray]:
+        """Phone of each mel frame (F,) of the utterances in which something is said and is aligned."""
+        return (example.aligned for example in self.examples if example.aligned is not None and example.text)
 
     def noises(self) -> list[np.ndarray]:
         """Log-mel frames (F, M) of the recordings in which nothing is said."""
@@ -160,7 +176,7 @@ class Corpus:
             Heard(store.mels(example.index, variant), example.characters, example.phones, example.aligned,
                   store.speed(example.index, variant))
             for store, (example, variant) in zip(stores, chosen, strict=True)
-        ], random)  # fmt: skip
+        ], random, self.biphones)  # fmt: skip
 
     def _unlearnable(self, store: FeatureStore, example: Example) -> str | None:
         """Why CTC cannot align an example: it needs a frame a token, and one more between equal neighbours."""
@@ -172,8 +188,11 @@ class Corpus:
         return None
 
 
-def collate(config: AcousticConfig, utterances: Sequence[Heard], random: np.random.Generator | None = None) -> Batch:
-    """Pad utterances into one batch; `Corpus.collate` tells how."""
+def collate(
+    config: AcousticConfig, utterances: Sequence[Heard], random: np.random.Generator | None = None,
+    biphones: Biphones | None = None,
+) -> Batch:  # fmt: skip
+    """Pad utterances into one batch; `Corpus.collate` tells how. Without ``biphones`` no frame has a target."""
     stack = config.stack
     mels = [utterance.mels for utterance in utterances]
     heard = np.array([len(mel) // stack for mel in mels])
@@ -184,14 +203,17 @@ def collate(config: AcousticConfig, utterances: Sequence[Heard], random: np.rand
     rows = config.whole_blocks(longest + config.delay_frames)
     padded = np.full((len(mels), rows * stack, config.frontend.mels), silence, dtype=np.float32)
     aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
+    chains = [NO_CHAIN] * len(mels)
     for row, utterance in enumerate(utterances):
         padded[row, lead[row] * stack : lead[row] * stack + len(mels[row])] = mels[row]
-        if utterance.aligned is not None:
+        if biphones and utterance.aligned is not None and len(utterance.aligned):
             centres = np.arange(heard[row]) * stack + stack // 2  # mel frames, at this variant's speed
             original = np.rint(centres * utterance.speed).astype(int)
             original = original[original < len(utterance.aligned)]
-            aligned[row, : frames[row]] = BLANK
-            aligned[row, lead[row] : lead[row] + len(original)] = utterance.aligned[original]
+            aligned[row, : frames[row]] = SILENCE
+            aligned[row, lead[row] : lead[row] + len(original)] = biphones.of_frames(utterance.aligned, original)
+            before = np.full(min(1, lead[row]), SILENCE)
+            chains[row] = biphones.chain(np.concatenate([before, utterance.aligned, [SILENCE]]))
     return Batch(
         torch.from_numpy(padded),
         torch.from_numpy(frames),
@@ -200,7 +222,17 @@ def collate(config: AcousticConfig, utterances: Sequence[Heard], random: np.rand
         torch.from_numpy(np.concatenate([utterance.phones for utterance in utterances])),
         torch.tensor([len(utterance.phones) for utterance in utterances]),
         torch.from_numpy(aligned),
+        *padded_chains(chains),
     )
+
+
+def padded_chains(chains: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Chains of first and other states, (N,) each, as tensors (B, N), (B, N) and their lengths (B,)."""
+    lengths = np.array([len(first) for first, _ in chains])
+    states = np.zeros((2, len(chains), int(lengths.max())), dtype=np.int64)
+    for row, chain in enumerate(chains):
+        states[:, row, : lengths[row]] = chain
+    return torch.from_numpy(states[0]), torch.from_numpy(states[1]), torch.from_numpy(lengths)
 
 
 def _silences(count: int, random: np.random.Generator | None) -> np.ndarray:

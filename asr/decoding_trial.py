@@ -52,7 +52,7 @@ class DecodingTrial:
         model = dataclasses.replace(
             self._language_model, weights=dataclasses.replace(self._language_model.weights, **weights)
         )
-        decoder = GraphDecoder(model, SearchOptions(**search))
+        decoder = GraphDecoder(model, SearchOptions(**search), units=self._package.units)
         posteriors, texts, frame_seconds = self._posteriors
         found: list[str] = []
         begun = time.perf_counter()
@@ -82,7 +82,7 @@ class DecodingTrial:
 
     @cached_property
     def _posteriors(self) -> tuple[list[np.ndarray], list[str], float]:
-        """Log-probabilities (T, V) of phones and the text of every utterance; and the seconds of a frame."""
+        """Log-probabilities (T, V) of units and the text of every utterance; and the seconds of a frame."""
         utterances = read_manifest(self.dev).utterances[:: self.every]
         graph = self._package.graph(self.engine)
         identity = hashlib.sha256(graph.read_bytes() + self.dev.read_bytes() + str(self.every).encode()).hexdigest()
@@ -93,7 +93,7 @@ class DecodingTrial:
                 if str(held["identity"]) == identity:
                     return np.split(held["rows"], np.cumsum(held["lengths"])[:-1]), texts, frame_seconds
         try:
-            engine = OnnxEngine(graph, self._package.rates, "phones")
+            engine = OnnxEngine(graph, self._package.rates, self._package.unit_head)
         except ValueError as error:
             raise ModelError(f"{error}; export the model again") from error
         posteriors = []

@@ -15,9 +15,10 @@ from onnx import helper, numpy_helper
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from asr.biphones import Biphones
 from asr.errors import ModelError
 from asr.files import write_description
-from asr.package import FILES, FORMATS
+from asr.package import FILES, FORMAT_WITH_STATES, FORMATS, STATES
 from asr.tokens import CHARACTERS, PHONES, TokenTable
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
@@ -34,6 +35,7 @@ class _StreamingGraph(nn.Module):
         config = model.config
         self.memory = ["hidden", "context"] if config.encoder == "rnn" else ["hidden", "cell", "context"]
         self.in_blocks = config.encoder == "blstm"
+        self.heads = ["characters", "phones", *(["states"] if config.states else [])]
 
     def forward(self, samples: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.memory, inputs, strict=False))
@@ -42,15 +44,15 @@ class _StreamingGraph(nn.Module):
         block_frames = inputs[-1] if self.in_blocks else None
         log_probs, state = self.model.step(self.model.logmel(samples), EncoderState(**given), block_frames)
         memory = state._replace(context=state.context.transpose(0, 1))
-        return log_probs.characters, log_probs.phones, *(getattr(memory, name) for name in self.memory)
+        return *(getattr(log_probs, head) for head in self.heads), *(getattr(memory, name) for name in self.memory)
 
 
 def export_onnx(model: AcousticModel, path: Path) -> None:
     """Write the streaming graph: fp32 arithmetic, large weights stored as fp16 to halve the file.
 
     Inputs: ``samples`` (B, N) float32, N = window_samples + (T - 1) * frame_samples with T >= 1; ``hidden`` and
-    ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters`` and ``phones``
-    (B, T, V) log-probabilities; ``next_hidden``, ``next_cell``, ``next_context``. Row t speaks of the frame
+    ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters``, ``phones`` and, where
+    the model has them, ``states``, (B, T, V) log-probabilities; ``next_hidden``, ``next_cell``, ``next_context``. Row t speaks of the frame
     ``delay_frames`` earlier; the first ``delay_frames`` rows of a stream mean nothing. The caller drops the first
     ``T * frame_samples`` samples of its buffer after the call. An rnn has no ``cell``. A blstm has half the units in
     ``hidden`` and ``cell``, and one more input, ``block_frames`` () int64, of which T is a multiple.
@@ -116,9 +118,9 @@ def _trace(model: AcousticModel, path: Path) -> None:
             tuple(inputs.values()),
             str(path),
             input_names=list(inputs),
-            output_names=["characters", "phones", *(f"next_{name}" for name in graph.memory)],
+            output_names=[*graph.heads, *(f"next_{name}" for name in graph.memory)],
             dynamic_axes={
-                "samples": {0: "batch", 1: "samples"}, **batch_axes, "characters": rows, "phones": rows,
+                "samples": {0: "batch", 1: "samples"}, **batch_axes, **dict.fromkeys(graph.heads, rows),
                 **{f"next_{name}": axes for name, axes in batch_axes.items()},
             },
             opset_version=OPSET,
@@ -144,11 +146,19 @@ def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
     onnx.save(proto, str(path))
 
 
-def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str | None = None) -> None:
+def write_model_folder(
+    model: AcousticModel, folder: Path, name: str, card: str | None = None, biphones: Biphones | None = None
+) -> None:
     """Write a complete model folder; `config.json`, which names the checksums, comes last and by rename.
 
+    Args:
+        model: to write.
+        folder: to write into.
+        name: of the model.
+        card: text of its model card.
+        biphones: what its states stand for, if it has states.
     Raises:
-        ModelError: the model's heads do not fit Rill's token tables.
+        ModelError: the model's heads do not fit Rill's token tables or the states.
     """
     config = model.config
     if (config.characters, config.phones) != (len(CHARACTERS), len(PHONES)):
@@ -156,6 +166,8 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
             f"the model has {config.characters} characters and {config.phones} phones, "
             f"the token tables have {len(CHARACTERS)} and {len(PHONES)}: train it with this version of Rill"
         )
+    if config.states != (len(biphones) if biphones else 0):
+        raise ModelError(f"the model has {config.states} states, their table {len(biphones) if biphones else 0}")
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
     (folder / "model.safetensors").write_bytes(save(weights))  # save_file would deny others the right to read
@@ -163,10 +175,14 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
     export_int8(model, folder / "model.int8.onnx")
     TokenTable(CHARACTERS).write(folder / "characters.txt")
     TokenTable(PHONES).write(folder / "phones.txt")
+    files = FILES
+    if biphones:
+        biphones.write(folder / STATES, TokenTable(PHONES))
+        files = (*FILES, STATES)
     if card is not None:
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     description = {
-        "format": FORMATS[config.encoder],
+        "format": FORMAT_WITH_STATES if biphones else FORMATS[config.encoder],
         "name": name,
         "language": "en",
         "sample_rate": config.frontend.sample_rate,
@@ -177,7 +193,7 @@ def write_model_folder(model: AcousticModel, folder: Path, name: str, card: str 
         "block_frames": config.block_frames,
         "acoustic": config.to_dict(),
     }
-    write_description(folder, description, FILES)
+    write_description(folder, description, files)
 
 
 def load_acoustic_model(folder: Path) -> AcousticModel:

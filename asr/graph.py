@@ -1,7 +1,7 @@
 """The decoding graph: pronunciations and an n-gram model in one automaton, kept small and unpacked for the decoder.
 
-What is kept is L∘G (Mohri, Pereira & Riley 2002): arcs that read phones and write words. The CTC topology, which would
-triple it, is added when it is loaded.
+What is kept is L∘G (Mohri, Pereira & Riley 2002): arcs that read phones and write words. How frames make phones, which
+would triple it, is added when it is loaded: the topology of CTC, or that of hidden Markov states.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ import numpy as np
 
 from asr.errors import ModelError
 from asr.graph_cache import fst_in_memory, kept_fst
+from asr.hmm_topology import write_with_states
 from asr.topology import ARC, STATE, write_with_ctc
 
 if TYPE_CHECKING:
     import kaldifst
 
-FORMAT = 1
+    from asr.biphones import Biphones
+
+FORMAT = 2
 WEIGHT_STEP = 1 / 64  # of a stored weight, in nats
 NO_WEIGHT = 32_767  # stored: a state where no sentence ends
-COLUMNS = ("format", "start", "counts", "finals", "phones", "words", "weights", "targets")
+COLUMNS = ("format", "start", "counts", "finals", "phones", "words", "weights", "targets", "word_starts")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,11 @@ class Graph:
     words: np.ndarray  # (A,) word written, 0 for none
     weights: np.ndarray  # (A,)
     targets: np.ndarray  # (A,) state that the arc leads to
+    word_starts: np.ndarray  # (S,) bool: where a word begins, so that somebody may pause
 
     @classmethod
     def from_fst(cls, path: Path) -> Graph:
-        """Read an OpenFst file of type const; input labels are phones."""
+        """Read an OpenFst file of type const; input labels are phones. It does not know where words begin."""
         content = path.read_bytes()
         place = 4
         for _ in range(2):  # type of the automaton and of its arcs
@@ -53,7 +57,8 @@ class Graph:
         table = np.frombuffer(content, STATE, states, place)
         rows = np.frombuffer(content, ARC, arcs, place + table.nbytes)
         return cls(
-            start, table["arcs"], table["final"], rows["input"], rows["output"], rows["weight"], rows["target"]
+            start, table["arcs"], table["final"], rows["input"], rows["output"], rows["weight"], rows["target"],
+            np.zeros(states, bool),
         )  # fmt: skip
 
     @classmethod
@@ -61,17 +66,20 @@ class Graph:
         """Read what `packed` made; raises ModelError, with the ``name`` of the file, when it is no such thing."""
         try:
             with np.load(io.BytesIO(content)) as archive:
+                if int(archive["format"]) != FORMAT:
+                    raise ModelError(
+                        f"{name} has format {archive['format']}, not {FORMAT}; build it again with 'asr lm build'"
+                    )
                 columns = {column: archive[column] for column in COLUMNS}
         except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelError(f"{name} is no decoding graph ({error}); build it again with 'asr lm build'") from error
-        if int(columns["format"]) != FORMAT:
-            raise ModelError(f"{name} has format {columns['format']}, not {FORMAT}; build it again with 'asr lm build'")
         sources = np.repeat(np.arange(len(columns["counts"]), dtype=np.int32), columns["counts"])
         finals = columns["finals"] * np.float32(WEIGHT_STEP)
         finals[columns["finals"] == NO_WEIGHT] = np.inf
         return cls(
             int(columns["start"]), columns["counts"], finals, columns["phones"], _joined(columns["words"]),
             columns["weights"].astype(np.float32) * np.float32(WEIGHT_STEP), sources + _joined(columns["targets"]),
+            np.unpackbits(columns["word_starts"], count=len(columns["counts"])).astype(bool),
         )  # fmt: skip
 
     def packed(self) -> bytes:
@@ -81,7 +89,7 @@ class Graph:
         np.savez_compressed(
             content, format=FORMAT, start=self.start, counts=self.counts.astype(np.uint16), finals=_steps(self.finals),
             phones=self.phones.astype(np.uint8), words=_planes(self.words), weights=_steps(self.weights),
-            targets=_planes(self.targets - sources),
+            targets=_planes(self.targets - sources), word_starts=np.packbits(self.word_starts),
         )  # fmt: skip
         return content.getvalue()
 
@@ -93,6 +101,14 @@ class Graph:
     def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
         """The automaton that reads frames, as `topology.write_with_ctc` makes it."""
         return fst_in_memory(lambda file: write_with_ctc(self, language_weight, word_cost, file))
+
+    def with_states(
+        self, biphones: Biphones, language_weight: float, word_cost: float, silence_cost: float
+    ) -> kaldifst.StdConstFst:
+        """The automaton that reads frames, as `hmm_topology.write_with_states` makes it."""
+        return fst_in_memory(
+            lambda file: write_with_states(self, biphones, language_weight, word_cost, silence_cost, file)
+        )
 
 
 class StoredGraph(Graph):
@@ -115,10 +131,24 @@ class StoredGraph(Graph):
         """As of any graph, but from where an earlier start has kept it."""
 
         def write(file: BinaryIO) -> None:
-            # Another one, so that this one does not keep in memory what is not needed again.
-            write_with_ctc(Graph.unpack(self._content, self._name), language_weight, word_cost, file)
+            write_with_ctc(self._another(), language_weight, word_cost, file)
 
         return kept_fst(f"{self._checksum} {language_weight} {word_cost}", write)
+
+    def with_states(
+        self, biphones: Biphones, language_weight: float, word_cost: float, silence_cost: float
+    ) -> kaldifst.StdConstFst:
+        """As of any graph, but from where an earlier start has kept it."""
+
+        def write(file: BinaryIO) -> None:
+            write_with_states(self._another(), biphones, language_weight, word_cost, silence_cost, file)
+
+        weights = f"{language_weight} {word_cost} {silence_cost}"
+        return kept_fst(f"{self._checksum} {biphones.checksum} {weights}", write)
+
+    def _another(self) -> Graph:
+        """Unpacked anew, so that this one does not keep in memory what is not needed again."""
+        return Graph.unpack(self._content, self._name)
 
 
 def _steps(weights: np.ndarray) -> np.ndarray:

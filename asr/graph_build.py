@@ -6,12 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import kaldifst
 import numpy as np
 
 from asr.graph import Graph
+from asr.word_starts import word_starts
 
 BACKOFF = "#0"
 
@@ -60,7 +62,9 @@ def compose(
     kaldifst.StdConstFst(composed).write(str(path))
     graph = Graph.from_fst(path)
     readable = np.where(graph.phones < phones, graph.phones, 0)  # what told homophones apart has served its purpose
-    return Graph(graph.start, graph.counts, graph.finals, readable, graph.words, graph.weights, graph.targets)
+    sounds = (sound for _, sound in pronunciations)
+    starts = word_starts(graph.counts, readable, graph.targets, graph.start, sounds)
+    return replace(graph, phones=readable, word_starts=starts)
 
 
 def _lexicon(

@@ -17,6 +17,7 @@ from asr.language_model import LanguageModel
 from asr.lstm_language_model import LstmState
 from asr.n_best import Alternative, WordLattice, cheapest_sentences
 from asr.rescoring import Rescorer
+from asr.units import CtcUnits, Units
 from asr.word_times import spans_of_words
 from streaming.results import WordSpan
 
@@ -40,7 +41,8 @@ class GraphState(NamedTuple):
 
     frames: int  # heard since the start of the stream
     blank: bool  # whether the last frame was surely blank
-    rows: tuple[np.ndarray, ...]  # blocks (T, V) of log-probabilities of the frames that are searched
+    rows: tuple[np.ndarray, ...]  # blocks (T, V) of scores of the frames that are searched
+    phones: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities of phones in them
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
     search: _Search | None  # what has been found in them; None before the first
     context: LstmState | None = None  # what earlier utterances were, where finals are rescored
@@ -52,7 +54,7 @@ class GraphState(NamedTuple):
 
 
 class GraphDecoder:
-    """Beam search over H∘L∘G with kaldi-decoder (Povey et al. 2011), frame by frame.
+    """Beam search over a decoding graph with kaldi-decoder (Povey et al. 2011), frame by frame.
 
     A state behaves as an immutable value, though the search beneath it moves on: a state that has been left behind is
     searched again from the start of its utterance when somebody returns to it.
@@ -62,20 +64,29 @@ class GraphDecoder:
     border_tokens: frozenset[int] = frozenset()
 
     def __init__(
-        self, model: LanguageModel, options: SearchOptions | None = None, rescorer: Rescorer | None = None
-    ) -> None:
-        """Search the graph of a model; a rescorer has the last word on utterances that are over."""
+        self, model: LanguageModel, options: SearchOptions | None = None, rescorer: Rescorer | None = None,
+        units: Units | None = None,
+    ) -> None:  # fmt: skip
+        """Search the graph of a model.
+
+        Args:
+            model: the language model.
+            options: of the search.
+            rescorer: has the last word on utterances that are over.
+            units: of the acoustic model; those of CTC by default.
+        """
         # The packed graph is not kept: it is a third as large as the one that is searched.
         self._texts, self._sounds, self._weights = model.words, model.pronunciations, model.weights
         self._options = options or SearchOptions()
         self._rescorer = rescorer
-        self._graph = model.graph.with_ctc(self._weights.language_weight, self._weights.word_cost)
+        self._units = units or CtcUnits()
+        self._graph = self._units.automaton(model.graph, self._weights)
 
     def start(self) -> GraphState:
-        return GraphState(0, False, (), (), None, None if self._rescorer is None else self._rescorer.start())
+        return GraphState(0, False, (), (), (), None, None if self._rescorer is None else self._rescorer.start())
 
     def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
-        """Hear rows (T, V), T >= 0, of natural-log probabilities of phones."""
+        """Hear rows (T, V), T >= 0, of natural-log probabilities of units."""
         count = len(log_probs)
         if count == 0:
             return state
@@ -85,10 +96,16 @@ class GraphDecoder:
         state = state._replace(frames=state.frames + count, blank=bool(blank[-1]))
         if len(kept) == 0:
             return state
-        rows = log_probs[kept].astype(np.float32)
-        rows[:, BLANK] -= self._weights.blank_penalty
-        state = state._replace(rows=(*state.rows, rows), numbers=(*state.numbers, numbers))
+        rows = self._units.scores(log_probs[kept], self._weights)
+        phones = self.by_phone(log_probs[kept])
+        state = state._replace(
+            rows=(*state.rows, rows), phones=(*state.phones, phones), numbers=(*state.numbers, numbers)
+        )
         return state._replace(search=self._search(state))
+
+    def by_phone(self, log_probs: np.ndarray) -> np.ndarray:
+        """Log-probabilities of phones (T, P), silence or the blank first, from those of units (T, V)."""
+        return self._units.by_phone(log_probs)
 
     def best(self, state: GraphState) -> tuple[WordSpan, ...]:
         """The words of the utterance as they stand, the last perhaps unfinished."""
@@ -115,7 +132,7 @@ class GraphDecoder:
         words, context = self._words(state, ended=True), state.context
         if self._rescorer is not None and words:
             words, context = self._rescored(state, words, [word.text for word in promised])
-        return words, GraphState(state.frames, state.blank, (), (), None, context)
+        return words, GraphState(state.frames, state.blank, (), (), (), None, context)
 
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
         """The likeliest texts of the utterance if it ended now, likeliest first, at most ``count``.
@@ -177,8 +194,9 @@ class GraphDecoder:
         return self._spans(state, lattice.tokens(found), found), context
 
     def _spans(self, state: GraphState, tokens: np.ndarray, words: list[int]) -> tuple[WordSpan, ...]:
-        """Words with their times and confidences, from the token of each frame (T,)."""
-        rows = np.concatenate(state.rows)
+        """Words with their times and confidences, from the unit of each frame (T,)."""
+        rows = np.concatenate(state.phones)
+        tokens = self._units.phones(tokens)
         numbers = np.concatenate(state.numbers)
         sounds = [self._sounds[word] for word in words]
         texts = [self._texts[word] for word in words]
@@ -208,7 +226,7 @@ class _Search:
             return True
 
     def path(self, frames: int, ended: bool) -> tuple[np.ndarray, list[int]] | None:
-        """Token of each frame (T,) and words of the best path after ``frames``; None if the search is elsewhere."""
+        """Unit of each frame (T,) and words of the best path after ``frames``; None if the search is elsewhere."""
         with self._lock:
             if self._decoder.num_frames_decoded() != frames:
                 return None

@@ -165,6 +165,8 @@ def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:
     ]  # fmt: skip
     arcs.sort(key=lambda arc: arc[0])
     sources, phones, words, weights, targets = zip(*arcs, strict=True)
+    starts = np.zeros(len(children), bool)
+    starts[[child for steps in children for (_, word), child in steps.items() if word]] = True
     counts = np.concatenate([graph.counts.astype(np.int32), np.bincount(sources, minlength=len(children))])
     counts[root] += 1
     place = int(graph.counts[: root + 1].sum(dtype=np.int64))
@@ -176,5 +178,5 @@ def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:
     return Graph(
         graph.start, counts, np.concatenate([graph.finals, np.full(len(children), np.inf, np.float32)]),
         joined(graph.phones, 0, phones), joined(graph.words, 0, words), joined(graph.weights, 0.0, weights),
-        joined(graph.targets, states, targets),
+        joined(graph.targets, states, targets), np.concatenate([graph.word_starts, starts]),
     )  # fmt: skip

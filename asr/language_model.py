@@ -23,7 +23,8 @@ class DecodingWeights:
 
     language_weight: float = 0.9  # on the graph's costs
     word_cost: float = 0.75  # nats added for every word
-    blank_penalty: float = 0.5  # nats taken from the blank in every frame
+    blank_penalty: float = 0.5  # nats taken from the blank in every frame, of a model without states
+    silence_cost: float = 2.0  # nats added for every silence, of a model with states
     least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
 
 

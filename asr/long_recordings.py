@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.corpus import IGNORED, SILENCE_PROBABILITY, Batch, Corpus
+from asr.corpus import IGNORED, NO_CHAIN, SILENCE_PROBABILITY, Batch, Corpus, padded_chains
 from asr.ctc import BLANK
 from asr.segments import LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, Segment
 from asr.tokens import CHARACTERS, WORD_BORDER
@@ -57,7 +57,7 @@ class LongRecordings:
         after = [self._mels(recording[number + 1].members[0]) if number + 1 < len(recording) else None
                  for recording in recordings]  # fmt: skip
         pauses = self._pauses([[len(mel) for mel in row] for row in heard], random)
-        mels, aligned = zip(
+        mels, aligned, chains = zip(
             *(self._join(*row, random) for row in zip(rows, heard, after, pauses, strict=True)), strict=True
         )
         spelt = [self._characters(row, number > 0 and not row.first) for row in rows]
@@ -70,6 +70,7 @@ class LongRecordings:
             phones=torch.from_numpy(np.concatenate(spoken).astype(np.int64)),
             phone_lengths=torch.tensor([len(row) for row in spoken]),
             aligned=torch.from_numpy(np.stack(aligned)),
+            **dict(zip(("first", "rest", "chain_lengths"), padded_chains(chains), strict=True)),
         )
 
     def _mels(self, member: tuple[int, int]) -> np.ndarray:
@@ -98,8 +99,8 @@ class LongRecordings:
     def _join(
         self, segment: Segment, mels: Sequence[np.ndarray], after: np.ndarray | None, pauses: np.ndarray,
         random: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """One row of a segment: mels (T * stack, M), and the phones of its frames but the last, (T - delay,) int64."""
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+        """One row of a segment: mels (T * stack, M), the states of its frames but the last, (T - delay,), its chain."""
         config = self.corpus.config
         pieces, phones = [], []
         followers = [*mels[1:], after]
@@ -107,8 +108,13 @@ class LongRecordings:
             edges = [mel[-EDGE_FRAMES:]] + ([] if follower is None else [follower[:EDGE_FRAMES]])
             pieces += [mel, self._silence(np.concatenate(edges), pause, random)]
             phones += [self._aligned(member, len(mel)), np.full(pause, BLANK)]
-        centres = np.concatenate(phones)[config.stack // 2 :: config.stack]
-        return np.concatenate(pieces).astype(np.float32), centres[: len(centres) - config.delay_frames]
+        heard = np.concatenate(phones)
+        centres = np.arange(len(heard) // config.stack - config.delay_frames) * config.stack + config.stack // 2
+        biphones = self.corpus.biphones
+        states, chain = np.full(len(centres), IGNORED), NO_CHAIN
+        if biphones and (heard != IGNORED).all():
+            states, chain = biphones.of_frames(heard, centres), biphones.chain(heard[: centres[-1] + 1])
+        return np.concatenate(pieces).astype(np.float32), states, chain
 
     def _silence(self, edges: np.ndarray, frames: int, random: np.random.Generator) -> np.ndarray:
         """A pause: the room as it sounds at the edges of speech, or a microphone that is muted."""

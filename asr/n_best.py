@@ -29,7 +29,7 @@ class Sentence(NamedTuple):
 class _Arc(NamedTuple):
     source: str
     target: str
-    label: int  # what the graph reads: a token and 1, or 0 for none
+    label: int  # what the graph reads: a unit and 1, or 0 for none
     word: int
     graph_cost: float
     acoustic_cost: float
@@ -41,8 +41,8 @@ def cheapest_sentences(
     """Word ids and cost of the ``count`` cheapest distinct sentences, cheapest first.
 
     Args:
-        graph: H∘L∘G.
-        rows: (T, V) float32 log-probabilities.
+        graph: that reads frames.
+        rows: (T, V) float32 scores.
         count: how many; fewer come when there are no more within the beam.
         beam: nats from the cheapest path at which others are given up.
     """
@@ -56,7 +56,7 @@ class WordLattice:
         """Search H∘L∘G.
 
         Args:
-            graph: H∘L∘G.
+            graph: that reads frames.
             rows: (T, V) float32 log-probabilities, T >= 1.
             beam: nats behind the best path so far at which others are given up.
             width: nats behind the best whole path at which others are forgotten.
@@ -95,7 +95,7 @@ class WordLattice:
         return found
 
     def tokens(self, words: list[int]) -> np.ndarray:
-        """Token of each frame (T,) on the cheapest way to say words of one of the sentences."""
+        """Unit of each frame (T,) on the cheapest way to say words of one of the sentences."""
         lines = [
             f"{arc.source} {arc.target} {arc.word} {number} {arc.graph_cost + arc.acoustic_cost}"
             for number, arc in enumerate(self._arcs, start=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asr.corpus import IGNORED, Batch
-from asr.ctc_crf import log_denominator
+from asr.lf_mmi import LatticeFreeMmi
 from models.acoustic import AcousticModel, LogProbs
 from models.encoder import EncoderState
 
@@ -22,24 +22,23 @@ class LossWeights:
 
     characters: float
     phones: float
-    aligned: float
-    consistency: float
-    rivals: float
+    aligned: float = 0.0
+    consistency: float = 0.2
+    rivals: float = 0.0
 
 
-CTC_PART = 0.1  # of the CTC score kept beside CTC-CRF, so that it stays anchored (Xiang & Ou 2019)
+def loss_weights(states: bool, discriminative: bool = False) -> LossWeights:
+    """The weights of the tasks.
 
-
-def loss_weights(progress: float, discriminative: bool = False) -> LossWeights:
-    """The weights at a point of training, 0 to 1, as a pure function.
-
-    CTC from scratch says nothing but blank for a hundred hours of audio; cross-entropy against aligned frames teaches
-    the lower layers phones within one. So alignment leads at first and is a small regulariser in the end. A
-    discriminative stage weighs every transcript against its rivals.
+    CTC from scratch says nothing but blank for a hundred hours of audio; cross-entropy against aligned states teaches
+    phones within one. So where there are states they lead, and the CTC heads follow. A discriminative stage weighs
+    every transcript against its rivals, with cross-entropy beside it to hold it (Povey et al. 2016).
     """
-    fading = 0.0 if discriminative else 0.5 * (1 + math.cos(math.pi * min(1.0, progress / 0.5)))
-    return LossWeights(characters=0.6, phones=1.0, aligned=0.15 + 0.85 * fading, consistency=0.2,
-                       rivals=1 / (1 + CTC_PART) if discriminative else 0.0)  # fmt: skip
+    if not states:
+        return LossWeights(characters=0.6, phones=1.0)
+    if discriminative:
+        return LossWeights(characters=0.15, phones=0.15, aligned=0.3, rivals=1.0)
+    return LossWeights(characters=0.15, phones=0.15, aligned=1.0)
 
 
 class Outcome(NamedTuple):
@@ -51,22 +50,22 @@ class Outcome(NamedTuple):
 
 
 class Objective(nn.Module):
-    """An acoustic model with a third head that exists in training only: the phone of each frame, silence included."""
+    """An acoustic model and the tasks it learns."""
 
-    def __init__(self, model: AcousticModel, views: int = 1, trigrams: Tensor | None = None) -> None:
+    def __init__(self, model: AcousticModel, views: int = 1, rivals: LatticeFreeMmi | None = None) -> None:
         """Put an objective over a model.
 
         Args:
             model: what is trained.
             views: how many times in a row a training batch holds the same utterances, differently augmented.
-            trigrams: (V, V, V) of phones, for a discriminative stage; None for none.
+            rivals: of a discriminative stage, for a model with states; None for none. Cross-entropy then has a head of
+                its own, as sequence training takes the other one away from frame probabilities.
         """
         super().__init__()
         self.model = model
         self.views = views
-        self.register_buffer("trigrams", trigrams, persistent=False)
-        size = model.config.size
-        self.frame_head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, model.config.phones))
+        self.rivals = rivals
+        self.frame_head = deepcopy(model.state_head) if rivals else None
 
     def forward(self, mels: Tensor, batch: Batch, state: EncoderState | None = None) -> Outcome:
         """Masked mels of a batch, heard after what led to ``state``, or after nothing."""
@@ -75,19 +74,24 @@ class Objective(nn.Module):
         rows = slice(config.delay_frames, config.delay_frames + batch.aligned.shape[1])
         outputs = [output[rows] for output in outputs]  # (T, B, H)
         log_probs = self.model.heads(outputs)
-        frame_scores = self.frame_head(outputs[config.phone_layer - 1]).float().transpose(0, 1)  # (B, T, V)
         frames = batch.frames.sum()
         losses = {
             "characters": _ctc(log_probs.characters, batch.frames, batch.characters, batch.character_lengths) / frames,
             "phones": _ctc(log_probs.phones, batch.frames, batch.phones, batch.phone_lengths) / frames,
-            "aligned": functional.cross_entropy(
-                frame_scores.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
-            ) / (batch.aligned != IGNORED).sum().clamp(min=1),
         }
-        if self.training and self.trigrams is not None:
-            losses["rivals"] = log_denominator(log_probs.phones, batch.frames, self.trigrams).sum() / frames
+        if log_probs.states is not None:
+            frame_probs = log_probs.states
+            if self.frame_head is not None:
+                frame_probs = self.frame_head(outputs[-1]).float().log_softmax(dim=-1).transpose(0, 1)  # (B, T, K)
+            losses["aligned"] = functional.nll_loss(
+                frame_probs.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
+            ) / (batch.aligned != IGNORED).sum().clamp(min=1)
+        if self.training and self.rivals is not None:
+            nats = self.rivals(log_probs.states, batch.frames, batch.first, batch.rest, batch.chain_lengths)
+            losses["rivals"] = nats.sum() / frames
         if self.training and self.views == 2:
-            losses["consistency"] = sum(_disagreement(head, batch.frames) for head in log_probs) / frames
+            heads = log_probs.characters, log_probs.phones
+            losses["consistency"] = sum(_disagreement(head, batch.frames) for head in heads) / frames
         return Outcome(log_probs, losses, state)
 
 

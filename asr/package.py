@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from asr.biphones import Biphones
 from asr.errors import DataError, ModelError, UnknownModelError
 from asr.tokens import TokenTable
+from asr.units import CtcUnits, StateUnits, Units
 from streaming.engine import Rates
 
 DEFAULT_MODEL = "rill-en-small"
 FORMATS = {"lstm": 1, "rnn": 2, "blstm": 2}  # of a folder by its encoder: raised where older code could not run it
+FORMAT_WITH_STATES = 3  # whatever its encoder
+STATES = "states.txt"  # of a model that has a state head
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
+
+
+Table = TypeVar("Table")
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,21 @@ class ModelPackage:
     rates: Rates
     characters: TokenTable  # of the character head
     phones: TokenTable  # of the phone head
+    biphones: Biphones | None  # of the state head, where it has one
 
     def graph(self, engine: str) -> Path:
         """The ONNX graph of an engine, ``onnx`` or ``int8``."""
         return self.folder / ("model.int8.onnx" if engine == "int8" else "model.onnx")
+
+    @property
+    def units(self) -> Units:
+        """What its decoding graph reads."""
+        return CtcUnits() if self.biphones is None else StateUnits(self.biphones)
+
+    @property
+    def unit_head(self) -> str:
+        """The head of the network that speaks of them."""
+        return "phones" if self.biphones is None else "states"
 
     @property
     def language_model(self) -> Path | None:
@@ -65,8 +84,11 @@ class ModelPackage:
             name, language = str(config["name"]), str(config["language"])
         except (KeyError, ValueError) as error:
             raise ModelError(f"{folder}/config.json: {_reason(error)}; fetch or export the model again") from error
-        characters, phones = _read_tokens(folder / "characters.txt"), _read_tokens(folder / "phones.txt")
-        return cls(folder, name, language, str(config.get("encoder", "lstm")), rates, characters, phones)
+        characters, phones = (_understood(TokenTable.read, folder / f"{head}.txt") for head in ("characters", "phones"))
+        biphones = None
+        if config["format"] == FORMAT_WITH_STATES:
+            biphones = _understood(Biphones.read, folder / STATES, phones)
+        return cls(folder, name, language, str(config.get("encoder", "lstm")), rates, characters, phones, biphones)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -103,11 +125,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} is no model folder: it has no config.json; make one with 'asr export'") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({_reason(error)}); fetch or export the model again") from error
-    known = sorted(set(FORMATS.values()))
+    known = sorted({*FORMATS.values(), FORMAT_WITH_STATES})
     if not isinstance(config, dict) or config.get("format") not in known:
         found = config.get("format") if isinstance(config, dict) else None
         raise ModelError(
-            f"{path} has format {found!r}, this version of Rill reads formats {' and '.join(map(str, known))}: "
+            f"{path} has format {found!r}, this version of Rill reads formats {', '.join(map(str, known))}: "
             "update Rill or export the model again"
         )
     return config
@@ -116,9 +138,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _verify(folder: Path, config: dict[str, Any]) -> None:
     """Compare every file with the checksum written when the model was exported."""
     checksums = config.get("files")
-    if not isinstance(checksums, dict) or not set(FILES) <= set(checksums):
-        raise ModelError(f"{folder}/config.json names no checksums of {', '.join(FILES)}; export the model again")
-    for file in FILES:
+    files = (*FILES, STATES) if config["format"] == FORMAT_WITH_STATES else FILES
+    if not isinstance(checksums, dict) or not set(files) <= set(checksums):
+        raise ModelError(f"{folder}/config.json names no checksums of {', '.join(files)}; export the model again")
+    for file in files:
         try:
             with (folder / file).open("rb") as stream:
                 checksum = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -132,9 +155,10 @@ def _verify(folder: Path, config: dict[str, Any]) -> None:
             )
 
 
-def _read_tokens(path: Path) -> TokenTable:
+def _understood(read: Callable[..., Table], path: Path, *more: Any) -> Table:
+    """What ``read`` makes of a table; raises ModelError when it is none."""
     try:
-        return TokenTable.read(path)
+        return read(path, *more)
     except DataError as error:
         raise ModelError(f"{error}; fetch or export the model again") from error
 

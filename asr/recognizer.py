@@ -106,7 +106,7 @@ class Recognizer:
         package = ModelPackage.open(model)
         try:
             words = _open_decoder(package, decoder, lm, hotwords, grammar, rescoring)
-            head = "phones" if isinstance(words, GraphDecoder) else "characters"
+            head = package.unit_head if isinstance(words, GraphDecoder) else "characters"
             network = _open_engine(package, engine, head, threads, batching, full_context)
             return cls(Runner(network, words, endpoint, stability), words, network, pretty)
         except ValueError as error:
@@ -164,7 +164,8 @@ class Recognizer:
         """
         rows: list[np.ndarray] = []
         result = self._with(self._runner.overheard(rows.append)).transcribe(samples)
-        return result, np.concatenate(rows)
+        heard = np.concatenate(rows)
+        return result, self._decoder.by_phone(heard) if isinstance(self._decoder, GraphDecoder) else heard
 
     def stream(self, chunks: Iterable[Any], sample_rate: int | None = None) -> Iterator[Result]:
         """Recognise audio while it arrives.
@@ -303,13 +304,14 @@ def _open_decoder(
     grammar: str | Path | None,
     rescoring: str | Path | Rescoring | None,
 ) -> Decoder:
+    units = package.units
     if grammar is not None:
         for what, given in {
             "lm": lm, "hotwords": hotwords, "rescoring": rescoring, "decoder greedy": decoder == "greedy" or None
         }.items():  # fmt: skip
             if given is not None:
                 raise UsageError(f"a grammar takes the place of the language model; leave out {what}, or the grammar")
-        return GraphDecoder(grammar_model(Path(grammar), package.phones))
+        return GraphDecoder(grammar_model(Path(grammar), package.phones), units=units)
     folder = package.language_model if lm is None else Path(lm)
     if decoder == "greedy" or (decoder is None and folder is None):
         if lm is not None:
@@ -326,9 +328,9 @@ def _open_decoder(
     if wanted is not None:
         model = with_hotwords(model, wanted, package.phones)
     if rescoring is None:
-        return GraphDecoder(model)
+        return GraphDecoder(model, units=units)
     options = rescoring if isinstance(rescoring, Rescoring) else Rescoring(rescoring)
-    return GraphDecoder(model, rescorer=Rescorer(options, model.words))
+    return GraphDecoder(model, rescorer=Rescorer(options, model.words), units=units)
 
 
 def _open_engine(

@@ -111,8 +111,13 @@ class StreamedCorpus:
         self.examples = Uncounted(census.utterances)
         self.rejected: tuple[Rejected, ...] = census.rejected
         self.stores = (census,)  # for the mean and deviation of the mels
+        self.biphones = None
         self._noises = noises
         self._readers: dict[Place, _Reader] = {}  # each under the place it gives next
+
+    def alignments(self) -> Iterator[np.ndarray]:
+        """None: nobody has aligned what is streamed."""
+        return iter(())
 
     def noises(self) -> list[np.ndarray]:
         """Log-mel frames (F, M) of the recordings in which nothing is said."""

@@ -1,4 +1,4 @@
-"""What a training run begins with: phone statistics, earlier weights, the features' mean and deviation."""
+"""What a training run begins with: states, phone statistics, earlier weights, the features' mean and deviation."""
 
 from __future__ import annotations
 
@@ -8,36 +8,69 @@ import numpy as np
 import torch
 
 from asr import checkpoint
+from asr.biphones import Biphones
 from asr.corpus import Corpus
 from asr.errors import DataError, UsageError
 from asr.export import load_acoustic_model
+from asr.lf_mmi import LatticeFreeMmi
 from asr.objective import Objective
-from asr.phone_ngram import phone_trigrams
+from asr.package import STATES
+from asr.tokens import PHONES, TokenTable
 from models.acoustic import AcousticModel
 
 LEAST_MEL_DEVIATION = 0.5  # a mel that band-limited training data never moves must not be blown up when it does
 
 
-def trigrams_of(corpus: Corpus) -> torch.Tensor:
-    """Of the transcripts: each phone sequence once however often it was recorded, lest prompts drown speech."""
-    sequences = {example.text: example.phones for example in corpus.examples}
-    return torch.from_numpy(phone_trigrams(sequences.values(), corpus.config.phones))
+def states_of(folder: Path, start_from: Path | None, corpus: Corpus) -> Biphones | None:
+    """The table of states that a run learns: its own, else that of what it starts from, else one of its alignments.
+
+    None where nothing is aligned. Raises DataError when a table is damaged.
+    """
+    if not any(True for _ in corpus.alignments()):
+        return None
+    phones = TokenTable(PHONES)
+    for earlier in (folder, start_from):
+        if earlier and (earlier / STATES).is_file():
+            return Biphones.read(earlier / STATES, phones)
+    return Biphones.estimate(corpus.alignments(), len(phones), corpus.config.stack)
+
+
+def rivals_of(corpus: Corpus) -> LatticeFreeMmi:
+    """Of the transcripts: each one once however often it was recorded, lest prompts drown speech.
+
+    Raises UsageError when nothing is aligned.
+    """
+    if corpus.biphones is None:
+        raise UsageError("a discriminative stage needs alignments: leave out --no-align")
+    said = {example.text: example.aligned for example in corpus.examples if example.text}
+    return LatticeFreeMmi(corpus.biphones, (aligned for aligned in said.values() if aligned is not None))
 
 
 def take_over(objective: Objective, folder: Path) -> None:
-    """Start from the averaged weights of a run, or from those of a model folder, which has no frame head."""
+    """Start from the averaged weights of a run, or from those of a model folder.
+
+    A state head that these have not begins anew, and the head for cross-entropy of a discriminative stage as a copy of
+    the state head.
+    """
     content = checkpoint.load(folder)
+    if content is not None:
+        prefix, given = "module.", content["averaged"]
+    elif (folder / "config.json").is_file():
+        prefix, given = "", {f"model.{name}": value for name, value in load_acoustic_model(folder).state_dict().items()}
+    else:
+        raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
+    given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+    if objective.rivals and "model.state_head.0.weight" not in given:
+        raise UsageError(f"{folder} has not learnt states yet; a discriminative stage starts from a run that has")
+    own = objective.state_dict()
+    for name in own:
+        if name.startswith("frame_head."):
+            given.setdefault(name, given[name.replace("frame_head", "model.state_head")])
+        elif name.startswith("model.state_head."):
+            given.setdefault(name, own[name])
     try:
-        if content is not None:
-            averaged = content["averaged"]
-            objective.load_state_dict({
-                name.removeprefix("module."): value for name, value in averaged.items() if name.startswith("module.")
-            })  # fmt: skip
-        elif (folder / "config.json").is_file():
-            objective.model.load_state_dict(load_acoustic_model(folder).state_dict())
-        else:
-            raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
-    except RuntimeError as error:
+        objective.load_state_dict({name: given[name] for name in own})
+    except (KeyError, RuntimeError) as error:
         raise UsageError(
             f"{folder} holds a model of another shape; give the same encoder, size and look-ahead"
         ) from error

@@ -47,6 +47,12 @@ def is_whole(file: BinaryIO) -> bool:
     return (magic, version, flags) == (MAGIC, VERSION, ALIGNED) and size == Layout.of(states, arcs).end
 
 
+def write_header(file: BinaryIO, start: int, states: int, arcs: int) -> Layout:
+    """Write the head of a file; returns where the rest belongs."""
+    file.write(HEADER.pack(MAGIC, 5, b"const", 8, b"standard", VERSION, ALIGNED, EXPANDED, start, states, arcs))
+    return Layout.of(states, arcs)
+
+
 def write_with_ctc(graph: Graph, language_weight: float, word_cost: float, file: BinaryIO) -> None:
     """Write the automaton that reads frames: input labels are 1 + token, the blank being token 0.
 
@@ -73,9 +79,7 @@ def write_with_ctc(graph: Graph, language_weight: float, word_cost: float, file:
     # The part that is over has its state's arcs and a loop; each other one has a loop and a way to be over.
     arcs_before = np.cumsum(counts + 2 * parts - 1) - (counts + 2 * parts - 1)
     states, arcs = int(parts.sum()), int((counts + 2 * parts - 1).sum())
-    layout = Layout.of(states, arcs)
-    start = int(base[graph.start])
-    file.write(HEADER.pack(MAGIC, 5, b"const", 8, b"standard", VERSION, ALIGNED, EXPANDED, start, states, arcs))
+    layout = write_header(file, int(base[graph.start]), states, arcs)
     for begin in range(0, count, SLICE):
         own = slice(begin, min(begin + SLICE, count))
         stop = own.stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from asr.interrupt import deferred_interrupt
 from asr.learning_curve import LearningCurve
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average, parameter_groups
+from asr.package import STATES
 from asr.segments import plan_segments
-from asr.starting_point import set_normalisation, take_over, trigrams_of
+from asr.starting_point import rivals_of, set_normalisation, states_of, take_over
 from asr.team import Team
 from asr.tensorboard_log import TensorBoardLog
+from asr.tokens import PHONES, TokenTable
 from asr.train_options import Progress, TrainOptions
 from asr.train_parts import Parts
 from asr.version import installed_version
@@ -66,12 +68,16 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         if not corpus.examples:
             raise DataError("no utterance is left to learn from; see the reasons above")
+        biphones = states_of(folder, start_from, corpus)
+        if biphones:
+            config = replace(config, states=len(biphones))
+            corpus = corpus.for_model(config, biphones)
         self.folder, self.corpus, self.dev, self.options = folder, corpus, dev, options
         self.team, self.fabric = team, team.fabric
         team.check_alike(_facts(corpus, config, options))
         torch.manual_seed(options.seed)
-        trigrams = trigrams_of(corpus) if options.discriminative else None
-        self.objective = Objective(AcousticModel(config), options.views, trigrams)
+        rivals = rivals_of(corpus) if options.discriminative else None
+        self.objective = Objective(AcousticModel(config), options.views, rivals)
         set_normalisation(self.objective.model, corpus)
         if start_from:
             take_over(self.objective, start_from)
@@ -91,6 +97,8 @@ class Trainer:
         self._resume()
         self.logs: list[LearningCurve | TensorBoardLog] = []  # of the first process alone
         if team.first:
+            if biphones:
+                biphones.write(folder / STATES, TokenTable(PHONES))
             self.curve = LearningCurve(folder, self.step)
             self.logs = [self.curve, *([TensorBoardLog(folder, self.step)] if tensorboard else [])]
 
@@ -152,7 +160,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
         self.optimiser.zero_grad()
-        weights = asdict(loss_weights(self.step / self.steps, self.options.discriminative))
+        weights = asdict(loss_weights(self.corpus.biphones is not None, self.options.discriminative))
         sums: dict[str, float] = {}
         for number, part in enumerate(parts):
             torch.manual_seed(part.dropout_seed)

@@ -25,7 +25,7 @@ class TrainOptions:
     masks: SpecAugment = SpecAugment().scaled(0.5)
     changes: MelAugment = MelAugment()
     shares: tuple[tuple[str, float], ...] = ()  # of a source, the part of its utterances heard in an epoch; else all
-    discriminative: bool = False  # CTC-CRF on phones: a later stage, started from a model trained without it
+    discriminative: bool = False  # lattice-free MMI: a later stage, started from a run without it
     views: int = 2  # of each utterance in a batch, differently augmented; 2 makes their outputs agree
     segments: SegmentOptions | None = None  # of long recordings, walked over with carried state; None: utterances
     parts: int = 1  # of a batch, learnt from one after the other or by several processes at once

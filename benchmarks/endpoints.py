@@ -130,10 +130,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     package = ModelPackage.open(options.model)
-    engine = OnnxEngine(package.graph(options.engine), package.rates, head="phones")
-    decoder = GraphDecoder(LanguageModel.open(package.language_model, package.phones))
+    engine = OnnxEngine(package.graph(options.engine), package.rates, package.unit_head)
+    decoder = GraphDecoder(LanguageModel.open(package.language_model, package.phones), units=package.units)
     rate = package.rates.sample_rate
-    aligner = Aligner(engine, package.phones, Lexicon.load())
+    aligner = Aligner(OnnxEngine(package.graph("onnx"), package.rates, "phones"), package.phones, Lexicon.load())
     sources = options.sources.split(",")
     recordings = joined(options.table, sources, aligner, rate)
     played = [Played(engine, recording.samples) for recording in recordings]

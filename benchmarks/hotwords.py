@@ -24,6 +24,7 @@ from asr.hotwords import Hotword
 from asr.language_model import LanguageModel
 from asr.package import DEFAULT_MODEL, ModelPackage
 from asr.text import normalise
+from asr.units import Units
 from streaming.engine import OnnxEngine
 
 COMMON = 10_000  # words of the lexicon that are taken for common
@@ -51,8 +52,10 @@ def heard(engine: OnnxEngine, samples: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, engine.finish(state)[0]])
 
 
-def measure(model: LanguageModel, pieces: list[tuple[str, np.ndarray]], listed: set[str], old: set[str]) -> dict:
-    decoder = GraphDecoder(model)
+def measure(
+    model: LanguageModel, units: Units, pieces: list[tuple[str, np.ndarray]], listed: set[str], old: set[str]
+) -> dict:
+    decoder = GraphDecoder(model, units=units)
     texts = []
     for _, rows in pieces:
         words, _ = decoder.finish(decoder.advance(decoder.start(), rows))
@@ -81,7 +84,7 @@ def main() -> None:
     package = ModelPackage.open(options.model)
     model = LanguageModel.open(package.language_model, package.phones)
     utterances = list(read_manifest(options.table).utterances)[:: options.every]
-    engine = OnnxEngine(package.graph("int8"), package.rates, "phones", 1)
+    engine = OnnxEngine(package.graph("int8"), package.rates, package.unit_head, 1)
     sample_rate = package.rates.sample_rate
     pieces = [(normalise(one.text), heard(engine, load_audio(one, sample_rate))) for one in utterances]
     rare = rare_words(utterances, model.words)
@@ -95,7 +98,7 @@ def main() -> None:
         steered = model
         if boost:
             steered = with_hotwords(model, [Hotword((word,), boost) for word in listed], package.phones)
-        rows.append({"boost": boost or "none", **measure(steered, pieces, set(listed), old)})
+        rows.append({"boost": boost or "none", **measure(steered, package.units, pieces, set(listed), old)})
         if len(rows) == 1:
             print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
         print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |", flush=True)

@@ -1,4 +1,4 @@
-"""The acoustic model: samples in, log-probabilities of phones and characters out, state carried by the caller."""
+"""The acoustic model: samples in, log-probabilities out, state carried by the caller."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class AcousticConfig:
     block_frames: int = 1  # of a blstm: after which its backward LSTMs start anew
     right_context_frames: int = 0  # of a blstm: with which they start beyond a block, a layer
     full_context: float = 0.0  # of a blstm: share of the training batches in which they start at the end of the audio
+    states: int = 0  # size of the head for hidden Markov states of phones, silence included; 0: it has none
 
     def __post_init__(self) -> None:
         layers = len(self.look_ahead_frames)
@@ -44,6 +45,8 @@ class AcousticConfig:
                 f"layers above phone_layer {self.phone_layer} must not look ahead, so that both heads speak of the "
                 f"same frame; got {self.look_ahead_frames}"
             )
+        if self.states < 0:
+            raise ValueError(f"a number of states cannot be negative: {self.states}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         self._check_blocks(layers)
@@ -121,10 +124,11 @@ class AcousticConfig:
 
 
 class LogProbs(NamedTuple):
-    """Natural-log probabilities; id 0 is the CTC blank in both heads."""
+    """Natural-log probabilities; id 0 is the CTC blank of characters and phones, and the state of silence."""
 
     characters: Tensor  # (B, T, characters)
     phones: Tensor  # (B, T, phones)
+    states: Tensor | None = None  # (B, T, states) of a model that has them
 
 
 class AcousticState(NamedTuple):
@@ -136,7 +140,7 @@ class AcousticState(NamedTuple):
 
 
 class AcousticModel(nn.Module):
-    """Log-mel features, a stack of recurrent layers and two CTC heads (Graves et al. 2006).
+    """Log-mel features, a stack of recurrent layers, two CTC heads (Graves et al. 2006) and, mostly, one of HMM states.
 
     Any chunking of the audio gives the same log-probabilities: nothing is centred, padded or normalised over a chunk.
     """
@@ -154,6 +158,8 @@ class AcousticModel(nn.Module):
         )  # fmt: skip
         self.phone_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.phones))
         self.character_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.characters))
+        if config.states:
+            self.state_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.states))
 
     def initial_state(self, batch: int) -> AcousticState:
         """The state before any audio."""
@@ -183,7 +189,7 @@ class AcousticModel(nn.Module):
         heard = samples[:, : consumed - self.config.frame_samples + self.config.window_samples]
         log_probs, encoder = self.step(self.logmel(heard), state.encoder, block)
         warm_up = min(frames, max(0, self.config.delay_frames - state.frames))
-        log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs))
+        log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs if head is not None))
         return log_probs, AcousticState(samples[:, consumed:], encoder, state.frames + frames)
 
     def step(
@@ -209,9 +215,12 @@ class AcousticModel(nn.Module):
     def heads(self, outputs: list[Tensor]) -> LogProbs:
         """Layer outputs (T, B, H) -> LogProbs (B, T, V)."""
         phones = self.phone_head(outputs[self.config.phone_layer - 1])  # (T, B, V)
-        characters = self.character_head(outputs[-1])
-        return LogProbs(*(head.float().log_softmax(dim=-1).transpose(0, 1) for head in (characters, phones)))
+        scores = [self.character_head(outputs[-1]), phones]
+        if self.config.states:
+            scores.append(self.state_head(outputs[-1]))
+        return LogProbs(*(head.float().log_softmax(dim=-1).transpose(0, 1) for head in scores))
 
     def _no_rows(self, batch: int) -> LogProbs:
         empty = self.mel_mean.new_zeros
-        return LogProbs(empty(batch, 0, self.config.characters), empty(batch, 0, self.config.phones))
+        sizes = [self.config.characters, self.config.phones, *([self.config.states] if self.config.states else [])]
+        return LogProbs(*(empty(batch, 0, size) for size in sizes))

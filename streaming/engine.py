@@ -110,7 +110,7 @@ class OnnxEngine:
         Args:
             graph: the ``model.onnx`` of a model folder.
             rates: how its frames lie on the audio.
-            head: which of its outputs to give: ``characters`` or ``phones``.
+            head: which of its outputs to give: ``characters``, ``phones`` or ``states``.
             threads: cores one call may use; more than one pays only for big chunks.
             full_context: whether a bidirectional network hears the recording to its end before rows come out.
         Raises:
@@ -235,8 +235,9 @@ class TorchEngine:
 
     def __init__(self, model: AcousticModel, head: str = "characters", full_context: bool = False) -> None:
         config = model.config
-        if head not in ("characters", "phones"):
-            raise ValueError(f"the model has no head {head!r}; it has characters, phones")
+        heads = ["characters", "phones", *(["states"] if config.states else [])]
+        if head not in heads:
+            raise ValueError(f"the model has no head {head!r}; it has {', '.join(heads)}")
         if full_context and config.encoder != "blstm":
             raise ValueError(f"full context is for bidirectional networks (blstm), not for encoder {config.encoder}")
         self.full_context = full_context

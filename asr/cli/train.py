@@ -40,7 +40,7 @@ def train(
         Path | None, typer.Option(help="Folder of features and alignments, to share between runs. [default: RUN/cache]")
     ] = None,
     variants: Annotated[int, typer.Option(help="Versions of each recording; all but one augmented.", min=1)] = 4,
-    align: Annotated[bool, typer.Option(help="Start from frame-level targets by forced alignment.")] = True,
+    align: Annotated[bool, typer.Option(help="Learn the state of each frame, by forced alignment, beside CTC.")] = True,
     epochs: Annotated[int, typer.Option(min=1)] = 30,
     batch_seconds: Annotated[float, typer.Option(help="Audio in a batch, padding included.")] = 80.0,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-3,
@@ -72,7 +72,7 @@ def train(
         int, typer.Option(help="2: hear each utterance twice, changed differently, and make both agree; 1: once.")
     ] = 2,
     discriminative: Annotated[
-        bool, typer.Option(help="Weigh each transcript against its rivals (CTC-CRF); a later stage: see --start-from.")
+        bool, typer.Option(help="Weigh each transcript against its rivals (lattice-free MMI); a later stage: see --start-from.")
     ] = False,
     segment_seconds: Annotated[
         float | None,

@@ -1,0 +1,111 @@
+"""H∘C∘L∘G: the hidden Markov states of phones in context put around a decoding graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from asr.biphones import SILENCE, Biphones
+from asr.topology import ARC, STATE, write_header
+from asr.word_starts import leaving
+
+if TYPE_CHECKING:
+    from asr.graph import Graph
+
+
+def write_with_states(
+    graph: Graph, biphones: Biphones, language_weight: float, word_cost: float, silence_cost: float, file: BinaryIO
+) -> None:
+    """Write the automaton that reads frames: input labels are 1 + state.
+
+    Every state of the graph is split by the state that the phone leading into it stays in, which tells that phone and,
+    where it matters, the one before. So an arc of the graph reads the first state of its phone after that one. Where a
+    word begins there may be silence, in which the phone before is forgotten.
+
+    Args:
+        graph: L∘G with its ``word_starts``.
+        biphones: the states.
+        language_weight: factor on all weights of the graph.
+        word_cost: added for every word.
+        silence_cost: added for every silence.
+        file: empty.
+    """
+    count = len(biphones)
+    counts, ends = graph.counts.astype(np.int64), np.cumsum(graph.counts, dtype=np.int64)
+    nodes = _nodes(graph, biphones)  # (N,) state of the graph * K + the state that its last phone stays in
+    states, stays = nodes // count, nodes % count
+    arcs, origins = leaving(ends, counts, states)
+    phones, words = graph.phones[arcs].astype(int), graph.words[arcs]
+    before = biphones.phones[stays[origins]]
+    reading = phones > 0
+    pausing = (stays != SILENCE) & graph.word_starts[states]
+
+    # Of each node first a loop, then its arcs, then the way into silence.
+    many = 1 + counts[states] + pausing
+    first = np.cumsum(many) - many
+    table = np.zeros(len(nodes), STATE)
+    table["final"] = graph.finals[states] * language_weight
+    table["first_arc"], table["arcs"] = first, many
+    table["input_epsilons"] = np.bincount(origins[~reading], minlength=len(nodes))
+    table["output_epsilons"] = 1 + pausing + np.bincount(origins[words == 0], minlength=len(nodes))
+
+    rows = np.zeros(int(many.sum()), ARC)
+    rows["input"][first] = stays + 1
+    rows["target"][first] = np.arange(len(nodes))
+    after = graph.targets[arcs].astype(np.int64) * count + np.where(
+        reading, biphones.rest[before, phones], stays[origins]
+    )
+    where = np.arange(len(arcs)) + (first + 1 - (np.cumsum(counts[states]) - counts[states]))[origins]
+    rows["input"][where] = np.where(reading, biphones.first[before, phones] + 1, 0)
+    rows["output"][where] = words
+    rows["weight"][where] = graph.weights[arcs] * language_weight + word_cost * (words > 0)
+    rows["target"][where] = np.searchsorted(nodes, after)
+    last = (first + many - 1)[pausing]
+    rows["input"][last] = SILENCE + 1
+    rows["weight"][last] = silence_cost
+    rows["target"][last] = np.searchsorted(nodes, states[pausing] * count + SILENCE)
+
+    layout = write_header(file, int(np.searchsorted(nodes, graph.start * count + SILENCE)), len(nodes), len(rows))
+    file.seek(layout.states)
+    file.write(table.data)
+    file.seek(layout.arcs)
+    file.write(rows.data)
+    file.flush()
+
+
+def _nodes(graph: Graph, biphones: Biphones) -> np.ndarray:
+    """What each state of the graph is split into, ascending: state * K + the state that its last phone stays in."""
+    count = len(biphones)
+    ends = np.cumsum(graph.counts, dtype=np.int64)
+    sources = np.repeat(np.arange(len(graph.counts)), graph.counts)
+    targets = graph.targets.astype(np.int64)
+    reading, passing = np.flatnonzero(graph.phones), np.flatnonzero(graph.phones == 0)
+    bit = np.left_shift(np.uint64(1), np.arange(64, dtype=np.uint64))  # of each phone
+
+    silent = graph.word_starts.copy()
+    silent[graph.start] = True
+    last = np.where(silent, bit[SILENCE], np.uint64(0))  # (S,) phones that may have been the last at each state
+    np.bitwise_or.at(last, targets[reading], bit[graph.phones[reading]])
+    while True:  # once for every time that arcs without a phone follow each other
+        known = last[targets[passing]]
+        np.bitwise_or.at(last, targets[passing], last[sources[passing]])
+        if np.array_equal(known, last[targets[passing]]):
+            break
+    before, phones, places = last[sources[reading]], graph.phones[reading], targets[reading] * count
+    found = [np.flatnonzero(silent) * count + SILENCE]
+    for phone in range(len(biphones.first)):
+        some = np.flatnonzero(before & bit[phone])
+        found.append(np.unique(places[some] + biphones.rest[phone, phones[some]]))
+    nodes = new = np.unique(np.concatenate(found))
+
+    hands_on = np.zeros(len(graph.counts), bool)
+    hands_on[sources[passing]] = True
+    while len(new):  # what arcs without a phone hand on
+        new = new[hands_on[new // count]]
+        arcs, origins = leaving(ends, graph.counts, new // count)
+        kept = graph.phones[arcs] == 0
+        reached = np.unique(targets[arcs[kept]] * count + new[origins[kept]] % count)
+        new = reached[~np.isin(reached, nodes, assume_unique=True)]
+        nodes = np.union1d(nodes, new)
+    return nodes
