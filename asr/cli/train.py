@@ -72,7 +72,8 @@ def train(
         int, typer.Option(help="2: hear each utterance twice, changed differently, and make both agree; 1: once.")
     ] = 2,
     discriminative: Annotated[
-        bool, typer.Option(help="Weigh each transcript against its rivals (lattice-free MMI); a later stage: see --start-from.")
+        bool,
+        typer.Option(help="Weigh each transcript against its rivals (lattice-free MMI); a later stage: see --start-from."),
     ] = False,
     segment_seconds: Annotated[
         float | None,
