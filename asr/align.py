@@ -12,28 +12,33 @@ from asr.graph import Graph
 from asr.graph_decoder import GraphDecoder, SearchOptions
 from asr.language_model import DecodingWeights, LanguageModel
 from asr.lexicon import Lexicon
+from asr.package import ModelPackage
 from asr.text import normalise
-from asr.tokens import TokenTable
-from streaming.engine import Engine
+from streaming.engine import OnnxEngine
 from streaming.results import Word
 
 ALL_PATHS = SearchOptions(beam=1e4, most_active=10_000_000, certain_blank=1.0)
 
 
 class Aligner:
-    """Viterbi alignment of phones with CTC (Graves et al. 2006): the likeliest way to say a text in a recording."""
+    """Viterbi alignment: the likeliest way to say a text in a recording.
 
-    def __init__(self, engine: Engine, phones: TokenTable, lexicon: Lexicon) -> None:
-        """Join an engine that gives the log-probabilities of ``phones`` and a lexicon of pronunciations."""
-        self._engine = engine
-        self._phones = phones
+    With a model that has hidden Markov states a word lasts from its first to its last frame; with one that has only
+    CTC (Graves et al. 2006), from its first peak to its last.
+    """
+
+    def __init__(self, package: ModelPackage, lexicon: Lexicon) -> None:
+        """Join a model and a lexicon of pronunciations; raises ValueError when the model's graph cannot be loaded."""
+        self._engine = OnnxEngine(package.graph("onnx"), package.rates, package.unit_head)
+        self._phones = package.phones
+        self._units = package.units
         self._lexicon = lexicon
 
     def align(self, samples: np.ndarray, text: str) -> tuple[Word, ...]:
         """Find the words of a text.
 
         Args:
-            samples: (N,) float32 in [-1, 1] at the engine's rate.
+            samples: (N,) float32 in [-1, 1] at the model's rate.
             text: what is said, in any case and punctuation.
         Returns:
             Each word of the text in normal form with its times and its confidence.
@@ -45,7 +50,7 @@ class Aligner:
             raise DataError("there are no words to align")
         first, state = self._engine.step(self._engine.start(), samples)
         last, _ = self._engine.finish(state)
-        decoder = GraphDecoder(self._one_sentence(words), ALL_PATHS)
+        decoder = GraphDecoder(self._one_sentence(words), ALL_PATHS, units=self._units)
         spans, _ = decoder.finish(decoder.advance(decoder.start(), np.concatenate([first, last])))
         if [span.text for span in spans] != words:
             raise DataError(f"the recording is too short for its {len(words)} words")

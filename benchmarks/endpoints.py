@@ -133,7 +133,7 @@ def main() -> None:
     engine = OnnxEngine(package.graph(options.engine), package.rates, package.unit_head)
     decoder = GraphDecoder(LanguageModel.open(package.language_model, package.phones), units=package.units)
     rate = package.rates.sample_rate
-    aligner = Aligner(OnnxEngine(package.graph("onnx"), package.rates, "phones"), package.phones, Lexicon.load())
+    aligner = Aligner(package, Lexicon.load())
     sources = options.sources.split(",")
     recordings = joined(options.table, sources, aligner, rate)
     played = [Played(engine, recording.samples) for recording in recordings]

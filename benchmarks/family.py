@@ -248,7 +248,7 @@ def main() -> None:
     pieces = [(utterance, load_audio(utterance, RATE)) for utterance in read_manifest(options.table).utterances]
     own = [piece for piece in pieces if piece[0].source == options.source][:: options.every]
     lexicon, shipped = Lexicon.load(), ModelPackage.open(DEFAULT_MODEL)
-    aligner = Aligner(OnnxEngine(shipped.graph("onnx"), shipped.rates, "phones"), shipped.phones, lexicon)
+    aligner = Aligner(shipped, lexicon)
     parts: dict[str, dict[str, Row]] = {}
     if options.json and options.json.is_file():
         parts = json.loads(options.json.read_text(encoding="utf-8"))["parts"]

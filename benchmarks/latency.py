@@ -21,7 +21,6 @@ from asr.data import load_audio, read_manifest
 from asr.errors import DataError
 from asr.lexicon import Lexicon
 from asr.package import DEFAULT_MODEL, ModelPackage
-from streaming.engine import OnnxEngine
 
 
 def shown_words(recognizer: Recognizer, samples: np.ndarray, chunk: int) -> tuple[list[list[str]], list[str]]:
@@ -66,8 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, engine=options.engine, decoder=options.decoder)
     package = ModelPackage.open(options.model)
-    engine = OnnxEngine(package.graph("onnx"), package.rates, head="phones")
-    aligner = Aligner(engine, package.phones, Lexicon.load())
+    aligner = Aligner(package, Lexicon.load())
     rate = recognizer.sample_rate
     chunk = options.chunk_ms * rate // 1_000
     found, late, utterances = [], 0, 0

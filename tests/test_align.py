@@ -14,13 +14,12 @@ from asr.cli.main import main
 from asr.errors import DataError
 from asr.lexicon import Lexicon
 from asr.package import ModelPackage
-from streaming.engine import OnnxEngine
 
 
 @pytest.fixture(scope="module")
 def aligner(shipped_recognizer) -> Aligner:
     package = ModelPackage.open("rill-en-small")
-    return Aligner(OnnxEngine(package.graph("onnx"), package.rates, head="phones"), package.phones, Lexicon.load())
+    return Aligner(package, Lexicon.load())
 
 
 @pytest.fixture(scope="module")

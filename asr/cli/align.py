@@ -30,7 +30,6 @@ def align(
     from asr.errors import DataError, UsageError
     from asr.lexicon import Lexicon, read_entries
     from asr.package import DEFAULT_MODEL, ModelPackage
-    from streaming.engine import OnnxEngine
 
     if format not in ("tsv", "jsonl"):
         raise UsageError(f"unknown format {format!r}; give tsv or jsonl")
@@ -40,10 +39,9 @@ def align(
         raise DataError(f"{text} cannot be read as text: {error}") from None
     lexicon = Lexicon.load(read_entries(words) if words else None)
     package = ModelPackage.open(model or DEFAULT_MODEL)
-    engine = OnnxEngine(package.graph("onnx"), package.rates, head="phones")
     with AudioFile(audio, package.rates.sample_rate) as file:
         samples = np.concatenate([np.zeros(0, np.float32), *file])
-    for word in Aligner(engine, package.phones, lexicon).align(samples, said):
+    for word in Aligner(package, lexicon).align(samples, said):
         if format == "jsonl":
             print(json.dumps(asdict(word)))
         else:
