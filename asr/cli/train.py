@@ -73,7 +73,7 @@ def train(
     ] = 2,
     discriminative: Annotated[
         bool,
-        typer.Option(help="Weigh transcripts against their rivals (lattice-free MMI); a later stage: see --start-from."),
+        typer.Option(help="Weigh transcripts against rivals (lattice-free MMI); a later stage: see --start-from."),
     ] = False,
     segment_seconds: Annotated[
         float | None,
