@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from asr.biphones import SILENCE, Biphones
-from asr.topology import ARC, STATE, write_header
-from asr.word_starts import leaving
+from asr.topology import ARC, SLICE, STATE, write_header
+from asr.word_starts import distinct, leaving
 
 if TYPE_CHECKING:
     from asr.graph import Graph
@@ -32,45 +32,46 @@ def write_with_states(
         file: empty.
     """
     count = len(biphones)
-    counts, ends = graph.counts.astype(np.int64), np.cumsum(graph.counts, dtype=np.int64)
+    ends = np.cumsum(graph.counts, dtype=np.int64)
     nodes = _nodes(graph, biphones)  # (N,) state of the graph * K + the state that its last phone stays in
-    states, stays = nodes // count, nodes % count
-    arcs, origins = leaving(ends, counts, states)
-    phones, words = graph.phones[arcs].astype(int), graph.words[arcs]
-    before = biphones.phones[stays[origins]]
-    reading = phones > 0
-    pausing = (stays != SILENCE) & graph.word_starts[states]
+    owners, stays = nodes // count, nodes % count
+    pausing = (stays != SILENCE) & graph.word_starts[owners]
+    many = 1 + graph.counts[owners].astype(np.int64) + pausing
+    first = np.cumsum(many) - many  # of each node a loop, then its arcs, then the way into silence
+    start = int(np.searchsorted(nodes, graph.start * count + SILENCE))
+    layout = write_header(file, start, len(nodes), int(many.sum()))
+    for begin in range(0, len(nodes), SLICE):
+        own = slice(begin, begin + SLICE)
+        states, stay, pauses, size = owners[own], stays[own], pausing[own], len(nodes[own])
+        arcs, origins = leaving(ends, graph.counts, states)
+        phones, words = graph.phones[arcs].astype(int), graph.words[arcs]
+        before = biphones.phones[stay[origins]]
+        reading = phones > 0
 
-    # Of each node first a loop, then its arcs, then the way into silence.
-    many = 1 + counts[states] + pausing
-    first = np.cumsum(many) - many
-    table = np.zeros(len(nodes), STATE)
-    table["final"] = graph.finals[states] * language_weight
-    table["first_arc"], table["arcs"] = first, many
-    table["input_epsilons"] = np.bincount(origins[~reading], minlength=len(nodes))
-    table["output_epsilons"] = 1 + pausing + np.bincount(origins[words == 0], minlength=len(nodes))
+        table = np.zeros(size, STATE)
+        table["final"] = graph.finals[states] * language_weight
+        table["first_arc"], table["arcs"] = first[own], many[own]
+        table["input_epsilons"] = np.bincount(origins[~reading], minlength=size)
+        table["output_epsilons"] = 1 + pauses + np.bincount(origins[words == 0], minlength=size)
+        file.seek(layout.states + begin * STATE.itemsize)
+        file.write(table.data)
 
-    rows = np.zeros(int(many.sum()), ARC)
-    rows["input"][first] = stays + 1
-    rows["target"][first] = np.arange(len(nodes))
-    after = graph.targets[arcs].astype(np.int64) * count + np.where(
-        reading, biphones.rest[before, phones], stays[origins]
-    )
-    where = np.arange(len(arcs)) + (first + 1 - (np.cumsum(counts[states]) - counts[states]))[origins]
-    rows["input"][where] = np.where(reading, biphones.first[before, phones] + 1, 0)
-    rows["output"][where] = words
-    rows["weight"][where] = graph.weights[arcs] * language_weight + word_cost * (words > 0)
-    rows["target"][where] = np.searchsorted(nodes, after)
-    last = (first + many - 1)[pausing]
-    rows["input"][last] = SILENCE + 1
-    rows["weight"][last] = silence_cost
-    rows["target"][last] = np.searchsorted(nodes, states[pausing] * count + SILENCE)
-
-    layout = write_header(file, int(np.searchsorted(nodes, graph.start * count + SILENCE)), len(nodes), len(rows))
-    file.seek(layout.states)
-    file.write(table.data)
-    file.seek(layout.arcs)
-    file.write(rows.data)
+        rows = np.zeros(int(many[own].sum()), ARC)
+        places = first[own] - first[begin]
+        rows["input"][places] = stay + 1
+        rows["target"][places] = begin + np.arange(size)
+        where = np.arange(len(arcs)) + 1 + origins + (np.cumsum(pauses) - pauses)[origins]
+        rows["input"][where] = np.where(reading, biphones.first[before, phones] + 1, 0)
+        rows["output"][where] = words
+        rows["weight"][where] = graph.weights[arcs] * language_weight + word_cost * (words > 0)
+        stays_in = np.where(reading, biphones.rest[before, phones], stay[origins])
+        rows["target"][where] = np.searchsorted(nodes, graph.targets[arcs].astype(np.int64) * count + stays_in)
+        last = (places + many[own] - 1)[pauses]
+        rows["input"][last] = SILENCE + 1
+        rows["weight"][last] = silence_cost
+        rows["target"][last] = np.searchsorted(nodes, states[pauses] * count + SILENCE)
+        file.seek(layout.arcs + int(first[begin]) * ARC.itemsize)
+        file.write(rows.data)
     file.flush()
 
 
@@ -96,8 +97,8 @@ def _nodes(graph: Graph, biphones: Biphones) -> np.ndarray:
     found = [np.flatnonzero(silent) * count + SILENCE]
     for phone in range(len(biphones.first)):
         some = np.flatnonzero(before & bit[phone])
-        found.append(np.unique(places[some] + biphones.rest[phone, phones[some]]))
-    nodes = new = np.unique(np.concatenate(found))
+        found.append(distinct(places[some] + biphones.rest[phone, phones[some]]))
+    nodes = new = distinct(np.concatenate(found))
 
     hands_on = np.zeros(len(graph.counts), bool)
     hands_on[sources[passing]] = True
@@ -105,7 +106,7 @@ def _nodes(graph: Graph, biphones: Biphones) -> np.ndarray:
         new = new[hands_on[new // count]]
         arcs, origins = leaving(ends, graph.counts, new // count)
         kept = graph.phones[arcs] == 0
-        reached = np.unique(targets[arcs[kept]] * count + new[origins[kept]] % count)
+        reached = distinct(targets[arcs[kept]] * count + new[origins[kept]] % count)
         new = reached[~np.isin(reached, nodes, assume_unique=True)]
-        nodes = np.union1d(nodes, new)
+        nodes = np.sort(np.concatenate([nodes, new]))
     return nodes
