@@ -68,10 +68,11 @@ TRAINING = SearchSpace({
     "changes": Range(0.0, 1.5),
 })  # fmt: skip
 DECODING = SearchSpace({
-    "language_weight": Range(0.5, 1.5),
-    "word_cost": Range(-0.5, 2.0),
+    "language_weight": Range(0.5, 3.0),
+    "word_cost": Range(-1.0, 3.0),
     "blank_penalty": Range(-0.5, 3.0),
-    "beam": Range(8.0, 16.0),
+    "silence_cost": Range(0.0, 6.0),
+    "beam": Range(8.0, 24.0),
 })  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from asr.package import DEFAULT_MODEL, ModelPackage
 from asr.recognizer import Recognizer
 from models.acoustic import AcousticModel
 from models.recurrent import RecurrentLayer
+from streaming.engine import OnnxEngine
 from streaming.results import Word
 
 ROOT = Path(__file__).parent.parent
@@ -74,7 +75,10 @@ def listen(audio: Path, layer: int) -> Heard:
     recognizer = Recognizer.load(DEFAULT_MODEL)
     with AudioFile(audio, recognizer.sample_rate) as file:
         samples = np.concatenate(list(file))
-    result, log_probs = recognizer.trace(samples)
+    result = recognizer.transcribe(samples)
+    engine = OnnxEngine(package.graph("onnx"), package.rates, "phones")  # CTC's, whatever the words were made of
+    first, state = engine.step(engine.start(), samples)
+    log_probs = np.concatenate([first, engine.finish(state)[0]])
     model = load_acoustic_model(package.folder)
     config = model.config
     silence = np.zeros((config.delay_frames + 1) * config.frame_samples + config.window_samples, np.float32)
