@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,17 @@ def write_model_folder(
         "acoustic": config.to_dict(),
     }
     write_description(folder, description, files)
+
+
+def hearing_phones(model: AcousticModel, biphones: Biphones, share: float) -> AcousticModel:
+    """A copy of a trained model whose states are also judged by its phone head, weighed with ``share``.
+
+    The two were taught in different ways and err in different places, so that together they hear better than alone.
+    """
+    other = AcousticModel(replace(model.config, phone_share=share))
+    other.load_state_dict(model.state_dict())
+    other.state_phones.copy_(torch.from_numpy(biphones.phones))
+    return other.eval()
 
 
 def load_acoustic_model(folder: Path) -> AcousticModel:

@@ -11,7 +11,7 @@ from typing import Any
 
 COLUMNS = (
     "step", "epoch", "audio_hours", "minutes", "learning_rate",
-    "loss", "characters", "phones", "aligned", "consistency", "rivals", "dev_wer", "dev_cer", "dev_per",
+    "loss", "characters", "phones", "aligned", "consistency", "rivals", "phone_rivals", "dev_wer", "dev_cer", "dev_per",
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ class LearningCurve:
         rows = self.rows()
         figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
         for axis, names in (
-            (losses, ("loss", "characters", "phones", "aligned", "consistency", "rivals")),
+            (losses, ("loss", "characters", "phones", "aligned", "consistency", "rivals", "phone_rivals")),
             (errors, COLUMNS[-3:]),
         ):
             for name in names:

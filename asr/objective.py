@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asr.corpus import IGNORED, Batch
-from asr.lf_mmi import LatticeFreeMmi
+from asr.rivals import Rivals
 from models.acoustic import AcousticModel, LogProbs
 from models.encoder import EncoderState
 
@@ -25,6 +25,10 @@ class LossWeights:
     aligned: float = 0.0
     consistency: float = 0.2
     rivals: float = 0.0
+    phone_rivals: float = 0.0
+
+
+CTC_PART = 0.1  # of the CTC score kept beside CTC-CRF, so that it stays anchored (Xiang & Ou 2019)
 
 
 def loss_weights(states: bool, discriminative: bool = False) -> LossWeights:
@@ -37,7 +41,7 @@ def loss_weights(states: bool, discriminative: bool = False) -> LossWeights:
     if not states:
         return LossWeights(characters=0.6, phones=1.0)
     if discriminative:
-        return LossWeights(characters=0.15, phones=0.15, aligned=0.3, rivals=1.0)
+        return LossWeights(characters=0.15, phones=0.5, aligned=0.3, rivals=1.0, phone_rivals=0.5 / (1 + CTC_PART))
     return LossWeights(characters=0.15, phones=0.15, aligned=1.0)
 
 
@@ -52,7 +56,7 @@ class Outcome(NamedTuple):
 class Objective(nn.Module):
     """An acoustic model and the tasks it learns."""
 
-    def __init__(self, model: AcousticModel, views: int = 1, rivals: LatticeFreeMmi | None = None) -> None:
+    def __init__(self, model: AcousticModel, views: int = 1, rivals: Rivals | None = None) -> None:
         """Put an objective over a model.
 
         Args:
@@ -87,8 +91,7 @@ class Objective(nn.Module):
                 frame_probs.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
             ) / (batch.aligned != IGNORED).sum().clamp(min=1)
         if self.training and self.rivals is not None:
-            nats = self.rivals(log_probs.states, batch.frames, batch.first, batch.rest, batch.chain_lengths)
-            losses["rivals"] = nats.sum() / frames
+            losses |= {task: nats / frames for task, nats in self.rivals(log_probs, batch).items()}
         if self.training and self.views == 2:
             heads = log_probs.characters, log_probs.phones
             losses["consistency"] = sum(_disagreement(head, batch.frames) for head in heads) / frames

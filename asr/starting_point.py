@@ -12,9 +12,9 @@ from asr.biphones import Biphones
 from asr.corpus import Corpus
 from asr.errors import DataError, UsageError
 from asr.export import load_acoustic_model
-from asr.lf_mmi import LatticeFreeMmi
 from asr.objective import Objective
 from asr.package import STATES
+from asr.rivals import Rivals
 from asr.tokens import PHONES, TokenTable
 from models.acoustic import AcousticModel
 
@@ -35,15 +35,18 @@ def states_of(folder: Path, start_from: Path | None, corpus: Corpus) -> Biphones
     return Biphones.estimate(corpus.alignments(), len(phones), corpus.config.stack)
 
 
-def rivals_of(corpus: Corpus) -> LatticeFreeMmi:
+def rivals_of(corpus: Corpus) -> Rivals:
     """Of the transcripts: each one once however often it was recorded, lest prompts drown speech.
 
     Raises UsageError when nothing is aligned.
     """
     if corpus.biphones is None:
         raise UsageError("a discriminative stage needs alignments: leave out --no-align")
-    said = {example.text: example.aligned for example in corpus.examples if example.text}
-    return LatticeFreeMmi(corpus.biphones, (aligned for aligned in said.values() if aligned is not None))
+    said = {example.text: example for example in corpus.examples if example.text and example.aligned is not None}
+    examples = said.values()
+    return Rivals(
+        corpus.biphones, (example.aligned for example in examples), (example.phones for example in examples)
+    )
 
 
 def take_over(objective: Objective, folder: Path) -> None:
@@ -66,7 +69,7 @@ def take_over(objective: Objective, folder: Path) -> None:
     for name in own:
         if name.startswith("frame_head."):
             given.setdefault(name, given[name.replace("frame_head", "model.state_head")])
-        elif name.startswith("model.state_head."):
+        elif name.startswith("model.state_"):
             given.setdefault(name, own[name])
     try:
         objective.load_state_dict({name: given[name] for name in own})

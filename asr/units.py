@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from asr.biphones import Biphones
+from asr.biphones import SILENCE, Biphones
 from asr.ctc import BLANK
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class StateUnits:
         return graph.with_states(self._biphones, weights.language_weight, weights.word_cost, weights.silence_cost)
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
-        return log_probs.astype(np.float32) - self._biphones.log_priors
+        rows = log_probs.astype(np.float32) - self._biphones.log_priors
+        rows[:, SILENCE] -= weights.blank_penalty
+        return rows
 
     def by_phone(self, log_probs: np.ndarray) -> np.ndarray:
         return self._biphones.by_phone(log_probs)

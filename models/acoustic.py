@@ -29,6 +29,7 @@ class AcousticConfig:
     right_context_frames: int = 0  # of a blstm: with which they start beyond a block, a layer
     full_context: float = 0.0  # of a blstm: share of the training batches in which they start at the end of the audio
     states: int = 0  # size of the head for hidden Markov states of phones, silence included; 0: it has none
+    phone_share: float = 0.0  # of what the phone head hears in what is said of states; not in training
 
     def __post_init__(self) -> None:
         layers = len(self.look_ahead_frames)
@@ -45,8 +46,8 @@ class AcousticConfig:
                 f"layers above phone_layer {self.phone_layer} must not look ahead, so that both heads speak of the "
                 f"same frame; got {self.look_ahead_frames}"
             )
-        if self.states < 0:
-            raise ValueError(f"a number of states cannot be negative: {self.states}")
+        if self.states < 0 or self.phone_share < 0:
+            raise ValueError(f"states and phone_share cannot be negative: {self.states}, {self.phone_share}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         self._check_blocks(layers)
@@ -160,6 +161,7 @@ class AcousticModel(nn.Module):
         self.character_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.characters))
         if config.states:
             self.state_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.states))
+            self.register_buffer("state_phones", torch.zeros(config.states, dtype=torch.long))
 
     def initial_state(self, batch: int) -> AcousticState:
         """The state before any audio."""
@@ -218,7 +220,19 @@ class AcousticModel(nn.Module):
         scores = [self.character_head(outputs[-1]), phones]
         if self.config.states:
             scores.append(self.state_head(outputs[-1]))
-        return LogProbs(*(head.float().log_softmax(dim=-1).transpose(0, 1) for head in scores))
+        heads = [head.float().log_softmax(dim=-1).transpose(0, 1) for head in scores]
+        if self.config.states and self.config.phone_share:
+            heads[2] = (heads[2] + self.config.phone_share * self._as_phones_hear(heads[1])).log_softmax(dim=-1)
+        return LogProbs(*heads)
+
+    def _as_phones_hear(self, phones: Tensor) -> Tensor:
+        """What the CTC phones (B, T, phones) say of states: (B, T, states).
+
+        While a phone lasts its head says that phone, or blank; while nobody speaks, blank.
+        """
+        blank = phones[..., :1]
+        lasting = torch.cat([blank, torch.logaddexp(phones[..., 1:], blank)], dim=-1)
+        return lasting[..., self.state_phones]
 
     def _no_rows(self, batch: int) -> LogProbs:
         empty = self.mel_mean.new_zeros

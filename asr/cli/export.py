@@ -12,6 +12,9 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
     name: Annotated[str | None, typer.Option(help="The model's name; by default the folder's.")] = None,
+    phone_share: Annotated[
+        float, typer.Option(help="How much the CTC phones count beside the states when words are decoded.", min=0.0)
+    ] = 0.7,
 ) -> None:
     """Write the averaged weights of RUN as a model folder: ONNX graph, weights, tokens, states, configuration."""
     from asr.cli.training_extra import training_extra
@@ -19,11 +22,13 @@ def export(
     with training_extra():
         from asr.biphones import Biphones
         from asr.checkpoint import averaged_model
-        from asr.export import write_model_folder
+        from asr.export import hearing_phones, write_model_folder
         from asr.package import STATES
         from asr.tokens import PHONES, TokenTable
 
     model = averaged_model(run)
     biphones = Biphones.read(run / STATES, TokenTable(PHONES)) if model.config.states else None
+    if biphones:
+        model = hearing_phones(model, biphones, phone_share)
     write_model_folder(model, output, name or output.resolve().name, biphones=biphones)
     print(output)
