@@ -17,6 +17,8 @@ IMPOSSIBLE = -1e30  # log-probability of what cannot be
 class LatticeFreeMmi(nn.Module):
     """How much likelier everything together is than what was said (Povey et al. 2016), in nats.
 
+    How likely the trigram model thinks what was said is left out: training cannot change it.
+
     Frames are weighed by probabilities of states over their priors. What may be said is any sequence of phones and
     silences, as likely as a trigram model of those of the training data thinks it.
     """

@@ -83,7 +83,7 @@ class Objective(nn.Module):
             "characters": _ctc(log_probs.characters, batch.frames, batch.characters, batch.character_lengths) / frames,
             "phones": _ctc(log_probs.phones, batch.frames, batch.phones, batch.phone_lengths) / frames,
         }
-        if log_probs.states is not None:
+        if config.states:
             frame_probs = log_probs.states
             if self.frame_head is not None:
                 frame_probs = self.frame_head(outputs[-1]).float().log_softmax(dim=-1).transpose(0, 1)  # (B, T, K)

@@ -129,7 +129,7 @@ class LogProbs(NamedTuple):
 
     characters: Tensor  # (B, T, characters)
     phones: Tensor  # (B, T, phones)
-    states: Tensor | None = None  # (B, T, states) of a model that has them
+    states: Tensor  # (B, T, states); of a model without them (B, T, 0)
 
 
 class AcousticState(NamedTuple):
@@ -191,7 +191,7 @@ class AcousticModel(nn.Module):
         heard = samples[:, : consumed - self.config.frame_samples + self.config.window_samples]
         log_probs, encoder = self.step(self.logmel(heard), state.encoder, block)
         warm_up = min(frames, max(0, self.config.delay_frames - state.frames))
-        log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs if head is not None))
+        log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs))
         return log_probs, AcousticState(samples[:, consumed:], encoder, state.frames + frames)
 
     def step(
@@ -217,13 +217,13 @@ class AcousticModel(nn.Module):
     def heads(self, outputs: list[Tensor]) -> LogProbs:
         """Layer outputs (T, B, H) -> LogProbs (B, T, V)."""
         phones = self.phone_head(outputs[self.config.phone_layer - 1])  # (T, B, V)
-        scores = [self.character_head(outputs[-1]), phones]
-        if self.config.states:
-            scores.append(self.state_head(outputs[-1]))
-        heads = [head.float().log_softmax(dim=-1).transpose(0, 1) for head in scores]
+        states = self.state_head(outputs[-1]) if self.config.states else phones[..., :0]
+        scores = self.character_head(outputs[-1]), phones, states
+        log_probs = LogProbs(*(head.float().log_softmax(dim=-1).transpose(0, 1) for head in scores))
         if self.config.states and self.config.phone_share:
-            heads[2] = (heads[2] + self.config.phone_share * self._as_phones_hear(heads[1])).log_softmax(dim=-1)
-        return LogProbs(*heads)
+            states = log_probs.states + self.config.phone_share * self._as_phones_hear(log_probs.phones)
+            log_probs = log_probs._replace(states=states.log_softmax(dim=-1))
+        return log_probs
 
     def _as_phones_hear(self, phones: Tensor) -> Tensor:
         """What the CTC phones (B, T, phones) say of states: (B, T, states).
@@ -236,5 +236,5 @@ class AcousticModel(nn.Module):
 
     def _no_rows(self, batch: int) -> LogProbs:
         empty = self.mel_mean.new_zeros
-        sizes = [self.config.characters, self.config.phones, *([self.config.states] if self.config.states else [])]
+        sizes = self.config.characters, self.config.phones, self.config.states
         return LogProbs(*(empty(batch, 0, size) for size in sizes))

@@ -1,18 +1,21 @@
 """What training reads: batches, their plan, targets that follow a change of speed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from asr.alignment_store import AlignmentStore
 from asr.augment import Augmenter
+from asr.biphones import SILENCE, Biphones
 from asr.corpus import TAIL_FRAMES, Corpus
 from asr.data import read_manifest
 from asr.feature_build import build_features
 from asr.lexicon import Lexicon
 from asr.objective import Objective, loss_weights
 from asr.optimiser import learning_rate, moving_average
-from asr.phone_ngram import phone_trigrams
+from asr.starting_point import rivals_of
 from asr.tokens import CHARACTERS, PHONES
 from models.acoustic import AcousticConfig, AcousticModel
 
@@ -43,7 +46,9 @@ def corpus(store):
                        "phones": f"SIL {length // 2} AA {length - length // 2}"}
         for utterance, length in zip(store.utterances, frames, strict=True)
     }  # fmt: skip
-    return Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
+    corpus = Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
+    biphones = Biphones.estimate(corpus.alignments(), len(PHONES), CONFIG.stack, 1, 1)
+    return corpus.for_model(replace(CONFIG, states=len(biphones)), biphones)
 
 
 def test_every_utterance_is_in_an_epoch_once_and_batches_keep_their_size(corpus):
@@ -73,7 +78,7 @@ def test_a_share_of_a_source_is_drawn_anew_each_epoch(corpus):
 
 def test_two_views_that_agree_cost_nothing(corpus):
     torch.manual_seed(0)
-    objective = Objective(AcousticModel(CONFIG), views=2).train()
+    objective = Objective(AcousticModel(corpus.config), views=2).train()
     batch = corpus.collate([(0, 0), (3, 0)]).repeated(2)
     losses = objective(batch.mels, batch).losses
     assert losses["consistency"].item() == pytest.approx(0, abs=1e-5)
@@ -81,25 +86,24 @@ def test_two_views_that_agree_cost_nothing(corpus):
     losses = objective(moved, batch).losses
     assert losses["consistency"].item() > 1e-3
     losses["consistency"].backward()
-    assert "consistency" not in Objective(AcousticModel(CONFIG), views=2).eval()(batch.mels, batch).losses
+    assert "consistency" not in Objective(AcousticModel(corpus.config), views=2).eval()(batch.mels, batch).losses
 
 
 def test_a_discriminative_step_sets_a_transcript_apart_from_its_rivals(corpus):
     torch.manual_seed(0)
-    trigrams = torch.from_numpy(phone_trigrams([example.phones for example in corpus.examples], CONFIG.phones))
-    objective = Objective(AcousticModel(CONFIG), trigrams=trigrams).train()
+    objective = Objective(AcousticModel(corpus.config), rivals=rivals_of(corpus)).train()
     batch = corpus.collate([(0, 0), (3, 0)])
     optimiser = torch.optim.Adam(objective.parameters(), 3e-3)
     margins = []
     for _ in range(12):
         losses = objective(batch.mels, batch).losses
-        margin = losses["phones"] + losses["rivals"]  # of all sequences over the transcript
-        margins.append(margin.item())
+        both = losses["rivals"], losses["phones"] + losses["phone_rivals"]  # of all sequences over the transcript
+        margins.append([margin.item() for margin in both])
         optimiser.zero_grad()
-        margin.backward()
+        sum(both).backward()
         optimiser.step()
-    assert margins[-1] < margins[0] - 0.05 and np.isfinite(margins).all()
-    assert "rivals" not in objective.eval()(batch.mels, batch).losses
+    assert np.isfinite(margins).all() and (np.array(margins[-1]) < np.array(margins[0]) - 0.05).all()
+    assert not {"rivals", "phone_rivals"} & set(objective.eval()(batch.mels, batch).losses)
 
 
 def test_frame_targets_follow_the_speed(corpus, store):
@@ -107,13 +111,15 @@ def test_frame_targets_follow_the_speed(corpus, store):
         batch = corpus.collate([(2, variant)])
         assert int(batch.frames[0]) == store.frames(variant)[2] // CONFIG.stack + TAIL_FRAMES
         known = batch.aligned[0, :-TAIL_FRAMES]
-        middle = (known == PHONES.index("AA")).nonzero()[0].item() / len(known)
+        begins, goes_on = (table[0, PHONES.index("AA")] for table in (corpus.biphones.first, corpus.biphones.rest))
+        assert known.unique_consecutive().tolist() == [SILENCE, begins, goes_on]
+        middle = (known == begins).nonzero()[0].item() / len(known)
         assert middle == pytest.approx(0.5, abs=0.03)  # half-way, however fast
 
 
 def test_padding_is_silence_and_does_not_change_an_utterance(corpus):
     torch.manual_seed(0)
-    model = AcousticModel(CONFIG).eval()
+    model = AcousticModel(corpus.config).eval()
     objective = Objective(model).eval()
     together, alone = corpus.collate([(0, 0), (3, 0)]), corpus.collate([(0, 0)])
     with torch.inference_mode():
@@ -128,7 +134,7 @@ def test_padding_is_silence_and_does_not_change_an_utterance(corpus):
 def test_rows_in_training_are_rows_in_streaming(corpus, store, speech):
     """The delay is taken off in training as it is in the stream: row k is about frame k in both."""
     torch.manual_seed(0)
-    model = AcousticModel(CONFIG).eval()
+    model = AcousticModel(corpus.config).eval()
     batch = corpus.collate([(3, 0)])
     with torch.inference_mode():
         trained = Objective(model).eval()(batch.mels, batch).log_probs
@@ -165,10 +171,11 @@ def test_doubtful_transcripts_are_left_out_and_named(store):
     assert len(corpus.examples) == 2 and corpus.examples[0].aligned is None
 
 
-def test_alignment_leads_and_fades():
-    weights = [loss_weights(progress).aligned for progress in (0.0, 0.25, 0.5, 1.0)]
-    assert weights[0] == 1.0 and weights[1] > weights[2] == weights[3] == pytest.approx(0.15)
-    assert loss_weights(0.0, discriminative=True).rivals > 0.9 and loss_weights(0.0).rivals == 0
+def test_states_lead_where_there_are_any():
+    assert loss_weights(states=False).aligned == 0 < loss_weights(states=False).characters
+    early, late = loss_weights(states=True), loss_weights(states=True, discriminative=True)
+    assert early.aligned > early.phones > 0 == early.rivals
+    assert late.rivals > late.aligned > 0
 
 
 def test_the_learning_rate_warms_up_and_falls():

@@ -113,8 +113,7 @@ def test_a_segment_holds_its_utterances_and_ends_in_a_pause(corpus, steps) -> No
                 start += int(places.nonzero()[0]) + len(mels)
             pause = segment.mels[row, start:]
             assert len(pause) > DELAY * STACK and pause.mean() < mels.mean() - 0.5
-            silent = segment.aligned[row] != IGNORED  # nobody has aligned these utterances; pauses need no one to
-            assert silent[(start + STACK) // STACK :].all() and 0 < silent.sum() < len(silent)
+            assert (segment.aligned[row] == IGNORED).all()  # nobody has aligned these utterances
 
 
 def test_segments_with_the_state_passed_are_the_whole_recording(model, batch) -> None:
