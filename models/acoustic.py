@@ -12,6 +12,9 @@ from models.encoder import ENCODERS, Encoder, EncoderState
 from models.frontend import FrontendConfig, LogMel
 
 
+LEAST_CHANCE = 1e-30  # so that what a head thinks impossible has a logarithm
+
+
 @dataclass(frozen=True)
 class AcousticConfig:
     """Everything needed to rebuild the network before its weights are loaded."""
@@ -230,9 +233,10 @@ class AcousticModel(nn.Module):
 
         While a phone lasts its head says that phone, or blank; while nobody speaks, blank.
         """
-        blank = phones[..., :1]
-        lasting = torch.cat([blank, torch.logaddexp(phones[..., 1:], blank)], dim=-1)
-        return lasting[..., self.state_phones]
+        chances = phones.exp()
+        blank = chances[..., :1]
+        lasting = torch.cat([blank, chances[..., 1:] + blank], dim=-1) + LEAST_CHANCE
+        return lasting.log().index_select(-1, self.state_phones)
 
     def _no_rows(self, batch: int) -> LogProbs:
         empty = self.mel_mean.new_zeros

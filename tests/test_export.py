@@ -1,6 +1,8 @@
 """Exported models: the ONNX graph computes what torch computes, and the folder can be rebuilt."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,11 +10,13 @@ import onnxruntime
 import pytest
 import torch
 
+from asr.biphones import Biphones
 from asr.errors import ModelError
-from asr.export import load_acoustic_model, write_model_folder
+from asr.export import hearing_phones, load_acoustic_model, write_model_folder
 from asr.package import ModelPackage
+from asr.tokens import CHARACTERS, PHONES
 from models.acoustic import AcousticConfig, AcousticModel
-from streaming.engine import OnnxEngine
+from streaming.engine import OnnxEngine, TorchEngine
 
 
 def run(session, samples, state):
@@ -40,6 +44,52 @@ def test_graph_equals_torch(model_folder, batch, frames):
     np.testing.assert_allclose(found["next_hidden"], after.hidden.numpy(), atol=1e-4)
     np.testing.assert_allclose(found["next_cell"], after.cell.numpy(), atol=1e-4)
     np.testing.assert_allclose(found["next_context"].swapaxes(0, 1), after.context.numpy(), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def with_states(tmp_path_factory):
+    """A model folder with a table of states, and what was exported."""
+    torch.manual_seed(0)
+    alignments = [np.repeat([0, 5, 9, 5, 0], 9)]
+    biphones = Biphones.estimate(alignments, len(PHONES), 3, 1, 1)
+    config = AcousticConfig(len(CHARACTERS), len(PHONES), 16, (1, 0), 1, states=len(biphones))
+    model = hearing_phones(AcousticModel(config).eval(), biphones, 0.5)
+    folder = tmp_path_factory.mktemp("states")
+    write_model_folder(model, folder, "states", biphones=biphones)
+    return folder, model, biphones
+
+
+def test_states_are_exported_as_torch_hears_them(with_states, speech):
+    folder, model, biphones = with_states
+    package = ModelPackage.open(folder)
+    assert package.biphones.checksum == biphones.checksum and package.unit_head == "states"
+    samples = speech[:16_000]
+    onnx_engine = OnnxEngine(package.graph("onnx"), package.rates, "states")
+    engines = onnx_engine, TorchEngine(load_acoustic_model(folder), "states")
+    rows = [engine.step(engine.start(), samples)[0] for engine in engines]
+    np.testing.assert_allclose(*rows, atol=1e-3)  # of weights rounded to fp16
+    phones = OnnxEngine(package.graph("onnx"), package.rates, "phones")
+    heard, _ = phones.step(phones.start(), samples)
+    alone = AcousticModel(replace(model.config, phone_share=0.0))
+    alone.load_state_dict(load_acoustic_model(folder).state_dict())
+    states, _ = (engine := TorchEngine(alone, "states")).step(engine.start(), samples)
+    lasting = np.logaddexp(heard, heard[:, :1])
+    lasting[:, 0] = heard[:, 0]
+    both = states + 0.5 * lasting[:, biphones.phones]
+    np.testing.assert_allclose(rows[0], both - np.logaddexp.reduce(both, axis=1, keepdims=True), atol=1e-3)
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+def test_a_folder_without_its_states_is_refused(with_states, tmp_path, damage):
+    folder = shutil.copytree(with_states[0], tmp_path / "model")
+    if damage == "missing":
+        (folder / "states.txt").unlink()
+    else:
+        (folder / "states.txt").write_text("0 <blank> - - 0\n")
+    with pytest.raises(ModelError, match=f"states.txt (is missing|was {damage})"):
+        ModelPackage.open(folder)
+    with pytest.raises(ModelError, match="states, their table 0"):
+        write_model_folder(with_states[1], tmp_path / "other", "other")
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.int8.onnx"])

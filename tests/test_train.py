@@ -120,6 +120,25 @@ def test_a_killed_run_resumes_with_the_same_curve(asr, uninterrupted, tmp_path, 
     assert curve(killed) == curve(whole)
 
 
+def test_states_are_learnt_then_set_apart_from_their_rivals(asr, tables, small, uninterrupted, tmp_path):
+    pytest.importorskip("pocketsphinx")
+    first, second, model = tmp_path / "first", tmp_path / "second", tmp_path / "model"
+    options = ("train", tables[0], "--dev", tables[1], *small, "--align", "--epochs", "2")
+    assert asr(*options, "--run", first).returncode == 0
+    assert float(curve(first)[-1]["aligned"]) > 0
+    done = asr(*options, "--run", second, "--discriminative", "--start-from", first)
+    assert done.returncode == 0, done.stderr
+    assert float(curve(second)[-1]["rivals"]) and float(curve(second)[-1]["phone_rivals"])
+    assert (second / "states.txt").read_bytes() == (first / "states.txt").read_bytes()
+    assert asr("export", second, "--output", model).returncode == 0
+    said = asr("align", SAMPLES / "greeting.wav", SAMPLES / "greeting.txt", "--model", model)
+    assert said.returncode == 0 and len(said.stdout.splitlines()) == 7, said.stderr
+
+    for start, complaint in (("--no-align", "needs alignments"), ("--align", "has not learnt states")):
+        refused = asr(*options, start, "--run", tmp_path / start, "--discriminative", "--start-from", uninterrupted[1])
+        assert refused.returncode == 2 and complaint in refused.stderr and "Traceback" not in refused.stderr
+
+
 def test_other_settings_do_not_resume(asr, tables, small, tmp_path):
     train, _ = tables
     asr("train", train, "--run", tmp_path, *small, "--epochs", "1")
