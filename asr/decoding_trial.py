@@ -78,7 +78,7 @@ class DecodingTrial:
         folder = self.lm or self._package.language_model
         if folder is None:
             raise UsageError(f"model {self.model} has no language model; give --lm a folder that 'asr lm build' made")
-        return LanguageModel.open(folder, self._package.phones)
+        return LanguageModel.open(folder, self._package.phones, self._package.units.weights)
 
     @cached_property
     def _posteriors(self) -> tuple[list[np.ndarray], list[str], float]:

@@ -12,13 +12,15 @@ from asr.errors import DataError, UsageError
 from asr.grammar import Grammar, read_grammar
 from asr.graph import Graph
 from asr.graph_build import compose
-from asr.language_model import DecodingWeights, LanguageModel
+from asr.language_model import CTC_WEIGHTS, DecodingWeights, LanguageModel
 from asr.tokens import TokenTable
 
 OTHER_SPEECH_COST = 2.0  # nats of each phone that belongs to no sentence of the grammar
 
 
-def grammar_model(path: Path, phones: TokenTable, other_speech_cost: float = OTHER_SPEECH_COST) -> LanguageModel:
+def grammar_model(
+    path: Path, phones: TokenTable, weights: DecodingWeights = CTC_WEIGHTS, other_speech_cost: float = OTHER_SPEECH_COST
+) -> LanguageModel:
     """The words, pronunciations and graph of a grammar file.
 
     Saying nothing is part of every grammar: silence gives no words. So are any phones at a cost, and they write no
@@ -39,7 +41,6 @@ def grammar_model(path: Path, phones: TokenTable, other_speech_cost: float = OTH
     pronunciations = [(word, sound) for word, spoken in sounds.items() for sound in spoken]
     with tempfile.TemporaryDirectory(prefix="rill-grammar-") as scratch:
         graph = compose(_acceptor(grammar), pronunciations, len(phones), Path(scratch))
-    weights = DecodingWeights()
     graph = _with_other_speech(graph, len(phones), other_speech_cost / weights.language_weight)
     return LanguageModel(path, ("", *sounds), ((), *sounds.values()), graph, weights)
 

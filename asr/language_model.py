@@ -19,13 +19,17 @@ GRAPH, LEXICON = "graph.npz", "lexicon.txt"
 
 @dataclass(frozen=True)
 class DecodingWeights:
-    """How the acoustic model, the language model and the number of words are weighed against each other."""
+    """How the acoustic model, the language model and the number of words are weighed; the defaults are for CTC."""
 
     language_weight: float = 0.9  # on the graph's costs
     word_cost: float = 0.75  # nats added for every word
-    blank_penalty: float = 0.5  # nats taken from the blank in every frame, of a model without states
+    blank_penalty: float = 0.5  # nats taken from the blank, or from silence, in every frame
     silence_cost: float = 2.0  # nats added for every silence, of a model with states
     least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
+
+
+CTC_WEIGHTS = DecodingWeights()
+STATE_WEIGHTS = DecodingWeights(language_weight=2.0, word_cost=0.0, blank_penalty=0.0, silence_cost=0.0)
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,20 @@ class LanguageModel:
     weights: DecodingWeights
 
     @classmethod
-    def open(cls, folder: Path, phones: TokenTable) -> LanguageModel:
+    def open(cls, folder: Path, phones: TokenTable, usual: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
         """Read and verify a folder that `write_language_model` wrote.
 
         Args:
             folder: to read.
             phones: of the acoustic model it will decode.
+            usual: weights to decode with where the folder names none.
         Raises:
             ModelError: a file is missing or altered, or the graph speaks in other phones.
         """
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             known, checksums, tokens = config["format"], config["files"], config["phones"]
-            weights = DecodingWeights(**config["weights"])
+            weights = DecodingWeights(**config["weights"]) if "weights" in config else usual
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder} is no language model folder ({error}); make one with 'asr lm build'") from error
         if known != FORMAT:
@@ -72,10 +77,13 @@ def write_language_model(
     graph: Graph,
     pronunciations: Sequence[tuple[str, Sequence[int]]],
     phones: TokenTable,
-    weights: DecodingWeights,
+    weights: DecodingWeights | None,
     about: dict[str, object],
 ) -> None:
-    """Write a folder; `config.json`, which names checksums and what ``about`` says, comes last and by rename."""
+    """Write a folder; `config.json`, which names checksums and what ``about`` says, comes last and by rename.
+
+    Without weights it is decoded with those that are usual for the acoustic model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).write_bytes(graph.packed())
     lines = (f"{word} {' '.join(phones.decode(sound))}\n" for word, sound in pronunciations)
@@ -84,7 +92,7 @@ def write_language_model(
         "format": FORMAT,
         **about,
         "phones": phones.symbols,
-        "weights": asdict(weights),
+        **({} if weights is None else {"weights": asdict(weights)}),
     }
     write_description(folder, description, (GRAPH, LEXICON))
 

@@ -48,7 +48,7 @@ def build_language_model(
         extra: words to know in any case, with their pronunciations where they are known.
         options: of the n-gram model.
         lmplz: KenLM's estimator; looked for on PATH by default.
-        weights: to decode with.
+        weights: to decode with; those usual for the acoustic model by default.
         report: told what is being done.
     Raises:
         UsageError: no lmplz, a folder that holds something else, or not a share for each text.
@@ -78,7 +78,7 @@ def build_language_model(
         graph = build_graph(arpa, pronunciations, len(phones), scratch)
         report("packing")
         about = {key: value for key, value in asdict(options).items() if key != "memory"} | {"words": len(spoken)}
-        write_language_model(output, graph, pronunciations, phones, weights or DecodingWeights(), about)
+        write_language_model(output, graph, pronunciations, phones, weights, about)
     total = counts.total()
     return Built(
         sentences=sum(corpus.sentences for corpus in corpora),

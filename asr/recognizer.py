@@ -311,7 +311,7 @@ def _open_decoder(
         }.items():  # fmt: skip
             if given is not None:
                 raise UsageError(f"a grammar takes the place of the language model; leave out {what}, or the grammar")
-        return GraphDecoder(grammar_model(Path(grammar), package.phones), units=units)
+        return GraphDecoder(grammar_model(Path(grammar), package.phones, units.weights), units=units)
     folder = package.language_model if lm is None else Path(lm)
     if decoder == "greedy" or (decoder is None and folder is None):
         if lm is not None:
@@ -324,7 +324,7 @@ def _open_decoder(
     if folder is None:
         raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
     wanted = None if hotwords is None else read_hotwords(hotwords)
-    model = LanguageModel.open(folder, package.phones)
+    model = LanguageModel.open(folder, package.phones, units.weights)
     if wanted is not None:
         model = with_hotwords(model, wanted, package.phones)
     if rescoring is None:

@@ -8,16 +8,18 @@ import numpy as np
 
 from asr.biphones import SILENCE, Biphones
 from asr.ctc import BLANK
+from asr.language_model import CTC_WEIGHTS, STATE_WEIGHTS, DecodingWeights
 
 if TYPE_CHECKING:
     import kaldifst
 
     from asr.graph import Graph
-    from asr.language_model import DecodingWeights
 
 
 class Units(Protocol):
     """How rows of log-probabilities and a graph are brought together. Unit 0 is what nobody speaks."""
+
+    weights: DecodingWeights  # usual ones
 
     def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
         """The graph with what turns frames into phones; input labels are 1 + unit."""
@@ -34,6 +36,8 @@ class Units(Protocol):
 
 class CtcUnits:
     """Phones and the blank."""
+
+    weights = CTC_WEIGHTS
 
     def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
         return graph.with_ctc(weights.language_weight, weights.word_cost)
@@ -52,6 +56,8 @@ class CtcUnits:
 
 class StateUnits:
     """States, of which probabilities over priors are likelihoods but for a factor (Bourlard & Morgan 1994)."""
+
+    weights = STATE_WEIGHTS
 
     def __init__(self, biphones: Biphones) -> None:
         self._biphones = biphones

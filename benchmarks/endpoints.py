@@ -131,7 +131,8 @@ def main() -> None:
     options = parser.parse_args()
     package = ModelPackage.open(options.model)
     engine = OnnxEngine(package.graph(options.engine), package.rates, package.unit_head)
-    decoder = GraphDecoder(LanguageModel.open(package.language_model, package.phones), units=package.units)
+    model = LanguageModel.open(package.language_model, package.phones, package.units.weights)
+    decoder = GraphDecoder(model, units=package.units)
     rate = package.rates.sample_rate
     aligner = Aligner(package, Lexicon.load())
     sources = options.sources.split(",")

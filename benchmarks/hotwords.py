@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     package = ModelPackage.open(options.model)
-    model = LanguageModel.open(package.language_model, package.phones)
+    model = LanguageModel.open(package.language_model, package.phones, package.units.weights)
     utterances = list(read_manifest(options.table).utterances)[:: options.every]
     engine = OnnxEngine(package.graph("int8"), package.rates, package.unit_head, 1)
     sample_rate = package.rates.sample_rate

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from models.encoder import ENCODERS, Encoder, EncoderState
 from models.frontend import FrontendConfig, LogMel
 
-
 LEAST_CHANCE = 1e-30  # so that what a head thinks impossible has a logarithm
 
 
