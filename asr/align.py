@@ -9,10 +9,11 @@ import numpy as np
 
 from asr.errors import DataError
 from asr.graph import Graph
-from asr.graph_decoder import GraphDecoder, SearchOptions
+from asr.graph_decoder import GraphDecoder
 from asr.language_model import DecodingWeights, LanguageModel
 from asr.lexicon import Lexicon
 from asr.package import ModelPackage
+from asr.search_options import SearchOptions
 from asr.text import normalise
 from streaming.engine import OnnxEngine
 from streaming.results import Word

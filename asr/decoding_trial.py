@@ -15,7 +15,7 @@ import numpy as np
 from asr.data import load_audio, read_manifest
 from asr.errors import ModelError, UsageError
 from asr.files import write_whole
-from asr.graph_decoder import GraphDecoder, SearchOptions
+from asr.graph_decoder import GraphDecoder
 from asr.language_model import LanguageModel
 from asr.package import ModelPackage
 from asr.study import Attempt, Settings
@@ -52,7 +52,8 @@ class DecodingTrial:
         model = dataclasses.replace(
             self._language_model, weights=dataclasses.replace(self._language_model.weights, **weights)
         )
-        decoder = GraphDecoder(model, SearchOptions(**search), units=self._package.units)
+        units = self._package.units
+        decoder = GraphDecoder(model, dataclasses.replace(units.search, **search), units=units)
         posteriors, texts, frame_seconds = self._posteriors
         found: list[str] = []
         begun = time.perf_counter()
@@ -67,7 +68,7 @@ class DecodingTrial:
 
     def usual(self) -> Settings:
         """What the model decodes with as it is: the first trial."""
-        return dataclasses.asdict(self._language_model.weights) | {"beam": SearchOptions().beam}
+        return dataclasses.asdict(self._language_model.weights) | {"beam": self._package.units.search.beam}
 
     @cached_property
     def _package(self) -> ModelPackage:

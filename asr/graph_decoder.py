@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import kaldifst
@@ -17,23 +16,10 @@ from asr.language_model import LanguageModel
 from asr.lstm_language_model import LstmState
 from asr.n_best import Alternative, WordLattice, cheapest_sentences
 from asr.rescoring import Rescorer
+from asr.search_options import SearchOptions
 from asr.units import CtcUnits, Units
 from asr.word_times import spans_of_words
 from streaming.results import WordSpan
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How much of the graph is kept alive: less is faster, more finds better paths."""
-
-    beam: float = 12.0  # nats behind the best path at which another is given up
-    most_active: int = 1_000  # paths
-    certain_blank: float = 0.995  # of frames in a row more surely blank than this only the first is searched
-    alternatives_beam: float = 10.0  # nats, of the search for alternatives
-
-    def __post_init__(self) -> None:
-        if self.beam <= 0 or self.alternatives_beam <= 0 or self.most_active < 1 or not 0 < self.certain_blank <= 1:
-            raise ValueError(f"need a positive beam, at least one path, a probability; got {self}")
 
 
 class GraphState(NamedTuple):
@@ -71,15 +57,15 @@ class GraphDecoder:
 
         Args:
             model: the language model.
-            options: of the search.
+            options: of the search; those usual for the units by default.
             rescorer: has the last word on utterances that are over.
             units: of the acoustic model; those of CTC by default.
         """
         # The packed graph is not kept: it is a third as large as the one that is searched.
         self._texts, self._sounds, self._weights = model.words, model.pronunciations, model.weights
-        self._options = options or SearchOptions()
         self._rescorer = rescorer
         self._units = units or CtcUnits()
+        self._options = options or self._units.search
         self._graph = self._units.automaton(model.graph, self._weights)
 
     def start(self) -> GraphState:
@@ -177,7 +163,8 @@ class GraphDecoder:
         """What becomes of the words of a finished utterance, and the context of the next one."""
         rescorer, weights = self._rescorer, self._weights
         options = rescorer.options
-        lattice = WordLattice(self._graph, np.concatenate(state.rows), options.beam, options.width)
+        scale = max(1.0, weights.language_weight)  # of what a path costs, against what it does with CTC
+        lattice = WordLattice(self._graph, np.concatenate(state.rows), scale * options.beam, scale * options.width)
         sentences = [
             sentence
             for sentence in lattice.sentences(options.hypotheses)

@@ -29,7 +29,7 @@ class DecodingWeights:
 
 
 CTC_WEIGHTS = DecodingWeights()
-STATE_WEIGHTS = DecodingWeights(language_weight=2.0, word_cost=0.0, blank_penalty=0.0, silence_cost=0.0)
+STATE_WEIGHTS = DecodingWeights(2.0, word_cost=1.0, blank_penalty=0.0, silence_cost=1.0, least_confidence=0.15)
 
 
 @dataclass(frozen=True)

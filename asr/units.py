@@ -9,6 +9,7 @@ import numpy as np
 from asr.biphones import SILENCE, Biphones
 from asr.ctc import BLANK
 from asr.language_model import CTC_WEIGHTS, STATE_WEIGHTS, DecodingWeights
+from asr.search_options import SearchOptions
 
 if TYPE_CHECKING:
     import kaldifst
@@ -20,6 +21,7 @@ class Units(Protocol):
     """How rows of log-probabilities and a graph are brought together. Unit 0 is what nobody speaks."""
 
     weights: DecodingWeights  # usual ones
+    search: SearchOptions  # usual ones
 
     def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
         """The graph with what turns frames into phones; input labels are 1 + unit."""
@@ -38,6 +40,7 @@ class CtcUnits:
     """Phones and the blank."""
 
     weights = CTC_WEIGHTS
+    search = SearchOptions()
 
     def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
         return graph.with_ctc(weights.language_weight, weights.word_cost)
@@ -58,6 +61,7 @@ class StateUnits:
     """States, of which probabilities over priors are likelihoods but for a factor (Bourlard & Morgan 1994)."""
 
     weights = STATE_WEIGHTS
+    search = SearchOptions(beam=20.0, most_active=1_500, alternatives_beam=20.0)  # every frame says more than in CTC
 
     def __init__(self, biphones: Biphones) -> None:
         self._biphones = biphones
