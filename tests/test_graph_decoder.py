@@ -21,6 +21,7 @@ from asr.tokens import PHONES, TokenTable
 
 SURE = SearchOptions(beam=1_000.0, most_active=100_000, certain_blank=1.0)
 
+
 @pytest.fixture(scope="module")
 def model(small_lm_folder: Path) -> LanguageModel:
     return LanguageModel.open(small_lm_folder, PHONE_TABLE)

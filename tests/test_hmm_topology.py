@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_lm import LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
-from test_graph_decoder import SURE, language_cost
+from test_graph_decoder import SURE, language_cost, text
 
 from asr.biphones import SILENCE, Biphones
 from asr.grammar_graph import grammar_model
@@ -52,11 +52,6 @@ def rows(biphones: Biphones, phones: str, sureness: float = 0.9) -> np.ndarray:
     probabilities = np.full((len(ids), len(biphones)), (1 - sureness) / (len(biphones) - 1))
     probabilities[np.arange(len(ids)), states] = sureness
     return np.log(probabilities).astype(np.float32)
-
-
-def text(decoder: GraphDecoder, log_probs: np.ndarray) -> str:
-    words, _ = decoder.finish(decoder.advance(decoder.start(), log_probs))
-    return " ".join(word.text for word in words)
 
 
 @pytest.mark.parametrize(
