@@ -30,7 +30,7 @@ WORST_SCORE = -45.0  # of a forced alignment: below it most transcripts are of s
 class Batch(NamedTuple):
     """Padded utterances; T rows of targets are followed in padding by the network's delay, and up to a whole block."""
 
-    mels: Tensor  # (B, (T + delay) * stack or a little more, M) float32, padded with silence
+    mels: Tensor  # (B, mel frames of T + delay acoustic frames or a few more, M) float32, padded with silence
     frames: Tensor  # (B,) acoustic frames of each utterance
     characters: Tensor  # (all characters,) ids, utterance after utterance
     character_lengths: Tensor  # (B,)
@@ -201,7 +201,7 @@ def collate(
     longest = int(frames.max())
     silence = np.log(config.frontend.floor)
     rows = config.whole_blocks(longest + config.delay_frames)
-    padded = np.full((len(mels), rows * stack, config.frontend.mels), silence, dtype=np.float32)
+    padded = np.full((len(mels), config.mel_frames(rows), config.frontend.mels), silence, dtype=np.float32)
     aligned = np.full((len(mels), longest), IGNORED, dtype=np.int64)
     chains = [NO_CHAIN] * len(mels)
     for row, utterance in enumerate(utterances):

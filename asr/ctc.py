@@ -57,12 +57,16 @@ class GreedyDecoder:
     def start(self) -> GreedyState:
         return GreedyState(0, BLANK, (), ())
 
+    def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
+        """The token (T,) of the highest probability in each row (T, V)."""
+        return log_probs.argmax(axis=1)
+
     def advance(self, state: GreedyState, log_probs: np.ndarray) -> GreedyState:
         """Hear rows (T, V), T >= 0, of natural-log probabilities."""
         count = len(log_probs)
         if count == 0:
             return state
-        tokens = log_probs.argmax(axis=1)  # (T,)
+        tokens = self.likeliest(log_probs)
         peaks = np.exp(log_probs[np.arange(count), tokens])  # (T,)
         starts = np.concatenate([[0], np.flatnonzero(tokens[1:] != tokens[:-1]) + 1])  # of runs
         ends = np.append(starts[1:], count)

@@ -9,17 +9,17 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from asr.biphones import Biphones
 from asr.errors import ModelError
 from asr.files import write_description
-from asr.package import FILES, FORMAT_WITH_STATES, FORMATS, STATES
+from asr.onnx_weights import refer_to_weights, store_as_half
+from asr.package import FILES, STATES, format_of
 from asr.tokens import CHARACTERS, PHONES, TokenTable
 from models.acoustic import AcousticConfig, AcousticModel
 from models.encoder import EncoderState
@@ -48,8 +48,11 @@ class _StreamingGraph(nn.Module):
         return *(getattr(log_probs, head) for head in self.heads), *(getattr(memory, name) for name in self.memory)
 
 
-def export_onnx(model: AcousticModel, path: Path) -> None:
-    """Write the streaming graph: fp32 arithmetic, large weights stored as fp16 to halve the file.
+def export_onnx(model: AcousticModel, path: Path, weights: Path) -> None:
+    """Write the streaming graph: fp32 arithmetic; its large weights stay in the safetensors file beside it.
+
+    They are ONNX external data, read from there and cast to fp32 when a session opens, so that a model folder holds
+    them once.
 
     Inputs: ``samples`` (B, N) float32, N = window_samples + (T - 1) * frame_samples with T >= 1; ``hidden`` and
     ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters``, ``phones`` and, where
@@ -57,10 +60,15 @@ def export_onnx(model: AcousticModel, path: Path) -> None:
     speaks of the frame ``delay_frames`` earlier; the first ``delay_frames`` rows of a stream mean nothing. The caller
     drops the first ``T * frame_samples`` samples of its buffer after the call. An rnn has no ``cell``. A blstm has half
     the units in ``hidden`` and ``cell``, and one more input, ``block_frames`` () int64, of which T is a multiple.
+
+    Args:
+        model: to write.
+        path: of the graph.
+        weights: the safetensors file, in the same folder, that holds the model's weights as fp16.
     """
     _trace(model, path)
     proto = onnx.load(str(path))
-    _store_weights_as_half(proto)
+    refer_to_weights(proto, weights)
     _save(proto, path, model.config)
 
 
@@ -83,14 +91,14 @@ def export_int8(model: AcousticModel, path: Path) -> None:
         logging.getLogger().disabled = True  # it advises a pre-processing step that this graph does not need
         try:
             quantize_dynamic(
-                traced, path, op_types_to_quantize=["LSTM", "MatMul"], weight_type=QuantType.QInt8,
+                traced, path, op_types_to_quantize=["LSTM", "MatMul"], weight_type=QuantType.QUInt8,
                 nodes_to_exclude=features,
             )  # fmt: skip
         finally:
             logging.getLogger().disabled = False
     proto = onnx.load(str(path))
     if model.config.encoder == "rnn":  # of which onnxruntime has no 8-bit form
-        _store_weights_as_half(proto)
+        store_as_half(proto)
     _save(proto, path, model.config)
 
 
@@ -143,8 +151,8 @@ def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
             "phones": " ".join(PHONES),
         },
     )
-    onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
+    onnx.checker.check_model(str(path))
 
 
 def write_model_folder(
@@ -172,7 +180,7 @@ def write_model_folder(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
     (folder / "model.safetensors").write_bytes(save(weights))  # save_file would deny others the right to read
-    export_onnx(model, folder / "model.onnx")
+    export_onnx(model, folder / "model.onnx", folder / "model.safetensors")
     export_int8(model, folder / "model.int8.onnx")
     TokenTable(CHARACTERS).write(folder / "characters.txt")
     TokenTable(PHONES).write(folder / "phones.txt")
@@ -183,7 +191,7 @@ def write_model_folder(
     if card is not None:
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     description = {
-        "format": FORMAT_WITH_STATES if biphones else FORMATS[config.encoder],
+        "format": format_of(config),
         "name": name,
         "language": "en",
         "sample_rate": config.frontend.sample_rate,
@@ -198,9 +206,9 @@ def write_model_folder(
 
 
 def hearing_phones(model: AcousticModel, biphones: Biphones, share: float) -> AcousticModel:
-    """A copy of a trained model whose states are also judged by its phone head, weighed with ``share``.
+    """A copy of a trained model whose state scores also contain its phone head's, with weight ``share``.
 
-    The two were taught in different ways and err in different places, so that together they hear better than alone.
+    Trained by CTC and by alignments, the two err in different places; together they may be better than alone.
     """
     other = AcousticModel(replace(model.config, phone_share=share))
     other.load_state_dict(model.state_dict())
@@ -231,18 +239,3 @@ def _rounded_to_half(model: AcousticModel) -> AcousticModel:
     copy.load_state_dict({key: value.detach().cpu().half().float() for key, value in model.state_dict().items()})
     return copy
 
-
-def _store_weights_as_half(proto: onnx.ModelProto) -> None:
-    """Replace large fp32 initialisers that fp16 holds exactly by fp16 ones and a cast, folded when a session opens."""
-    graph = proto.graph
-    for tensor in list(graph.initializer):
-        values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 1024:
-            continue
-        half = values.astype(np.float16)
-        if not np.array_equal(half.astype(np.float32), values):
-            continue  # the Fourier basis and the filterbank keep their digits
-        name = tensor.name
-        graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(half, name + ".half"))
-        graph.node.insert(0, helper.make_node("Cast", [name + ".half"], [name], to=onnx.TensorProto.FLOAT))

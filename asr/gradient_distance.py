@@ -8,6 +8,7 @@ the gradient there, truncated back-propagation through time, gives away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,28 +74,32 @@ def measure(
     """
     config = model.config
     delay, frame_seconds = config.delay_frames, config.frame_samples / config.frontend.sample_rate
-    in_block = config.block_frames - 1  # frames that an output may hear beyond the delay
+    in_block = config.block_frames - 1  # frames that an output may see beyond the delay
+    overlap = math.ceil(config.overlap_mel_frames / config.stack)  # and those that the front overlaps
     most = round(most_seconds / frame_seconds)
-    frames = len(mels) // config.stack // config.block_frames * config.block_frames
+    frames = config.frames_of_mels(len(mels)) // config.block_frames * config.block_frames
     if most < 1 or frames < most + delay + 1 + in_block:
         raise ValueError(
             f"distances of up to {most_seconds:g} s need a recording of more than "
             f"{(most + delay + 1 + in_block) * frame_seconds:.1f} s; this one has {frames * frame_seconds:.1f} s"
         )
     model.eval()
-    heard = mels[: frames * config.stack].detach().clone()[None].requires_grad_()  # (1, T * stack, M)
+    heard = mels[: config.mel_frames(frames)].detach().clone()[None].requires_grad_()  # (1, F, M)
     outputs, _ = model.encode(heard, model.encoder.initial_state(1))
     late = outputs[-1][:, 0]  # (T, H), row r speaks of frame r - delay
     random = torch.Generator().manual_seed(seed)
     rows = np.unique(np.linspace(most + delay, frames - 1 - in_block, moments).round().astype(int))
-    norms = np.empty((len(rows), in_block + delay + 1 + most))
+    ahead = in_block + overlap
+    norms = np.empty((len(rows), ahead + delay + 1 + most))
     for number, row in enumerate(rows.tolist()):
         probe = torch.randn(late.shape[1], generator=random).to(late)
         (gradient,) = torch.autograd.grad(late[row] @ probe, heard, retain_graph=True)
         gradient = (gradient[0] * model.mel_std).double()
-        by_frame = gradient.reshape(frames, -1).norm(dim=1)  # (T,)
-        norms[number] = by_frame[row - delay - most : row + 1 + in_block].flip(0).cpu().numpy()
-    return GradientDistance(norms, delay + in_block, frame_seconds)
+        padding = (frames + overlap) * config.stack - len(gradient)
+        gradient = torch.nn.functional.pad(gradient, (0, 0, 0, padding))
+        by_frame = gradient.reshape(frames + overlap, -1).norm(dim=1)
+        norms[number] = by_frame[row - delay - most : row + 1 + ahead].flip(0).cpu().numpy()
+    return GradientDistance(norms, delay + ahead, frame_seconds)
 
 
 def draw(

@@ -15,12 +15,8 @@ from asr.graph_build import compose
 from asr.language_model import CTC_WEIGHTS, DecodingWeights, LanguageModel
 from asr.tokens import TokenTable
 
-OTHER_SPEECH_COST = 2.0  # nats of each phone that belongs to no sentence of the grammar
 
-
-def grammar_model(
-    path: Path, phones: TokenTable, weights: DecodingWeights = CTC_WEIGHTS, other_speech_cost: float = OTHER_SPEECH_COST
-) -> LanguageModel:
+def grammar_model(path: Path, phones: TokenTable, weights: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
     """The words, pronunciations and graph of a grammar file.
 
     Saying nothing is part of every grammar: silence gives no words. So are any phones at a cost, and they write no
@@ -41,7 +37,7 @@ def grammar_model(
     pronunciations = [(word, sound) for word, spoken in sounds.items() for sound in spoken]
     with tempfile.TemporaryDirectory(prefix="rill-grammar-") as scratch:
         graph = compose(_acceptor(grammar), pronunciations, len(phones), Path(scratch))
-    graph = _with_other_speech(graph, len(phones), other_speech_cost / weights.language_weight)
+    graph = _with_other_speech(graph, len(phones), weights.other_speech_cost / weights.language_weight)
     return LanguageModel(path, ("", *sounds), ((), *sounds.values()), graph, weights)
 
 

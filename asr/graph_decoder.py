@@ -93,6 +93,10 @@ class GraphDecoder:
         """Log-probabilities of phones (T, P), silence or the blank first, from those of units (T, V)."""
         return self._units.by_phone(log_probs)
 
+    def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
+        """The unit (T,) that each row (T, V) speaks for."""
+        return self._units.likeliest(log_probs)
+
     def best(self, state: GraphState) -> tuple[WordSpan, ...]:
         """The words of the utterance as they stand, the last perhaps unfinished."""
         return self._words(state, ended=False)
@@ -188,12 +192,23 @@ class GraphDecoder:
         sounds = [self._sounds[word] for word in words]
         texts = [self._texts[word] for word in words]
         spans = spans_of_words(tokens, sounds)
-        peaks = np.exp(rows[np.arange(len(tokens)), tokens])
-        confidences = _confidences(tokens, peaks, spans)
+        confidences = self._confidences(tokens, rows[np.arange(len(tokens)), tokens], spans)
         return tuple(
-            WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, confidence)
+            WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, float(confidence))
             for text, (start, end), confidence in zip(texts, spans, confidences, strict=True)
         )
+
+
+    def _confidences(
+        self, tokens: np.ndarray, log_probs: np.ndarray, spans: Sequence[tuple[int, int]]
+    ) -> np.ndarray:
+        """Of each word, from the phone of each frame (T,) and its log-probability (T,); of all words at once."""
+        if not spans:
+            return np.zeros(0)
+        starts, ends = np.array(spans).T
+        runs = np.unique(np.concatenate([[0], np.flatnonzero(np.diff(tokens)) + 1, starts, ends[ends < len(tokens)]]))
+        words = np.stack([np.searchsorted(runs, starts), np.searchsorted(runs, ends)], axis=1)
+        return self._units.confidences(np.maximum.reduceat(log_probs, runs), tokens[runs], words)
 
 
 class _Search:
@@ -223,7 +238,6 @@ class _Search:
         _, labels, words, _ = kaldifst.get_linear_symbol_sequence(lattice)
         return np.array(labels, dtype=int) - 1, words
 
-
     def ending_cost(self, frames: int) -> float | None:
         """How much dearer the best path after ``frames`` is that ends a sentence; None if the search is elsewhere."""
         with self._lock:
@@ -238,16 +252,3 @@ class _Search:
 def _cost(path: kaldifst.Lattice) -> float:
     *_, weight = kaldifst.get_linear_symbol_sequence(path)
     return weight.value1 + weight.value2
-
-
-def _confidences(tokens: np.ndarray, peaks: np.ndarray, spans: Sequence[tuple[int, int]]) -> list[float]:
-    """Of each word, the mean over its phones of the highest probability each reached; of all words at once."""
-    if not spans:
-        return []
-    starts, ends = np.array(spans).T
-    runs = np.unique(np.concatenate([[0], np.flatnonzero(np.diff(tokens)) + 1, starts, ends[ends < len(tokens)]]))
-    spoken = tokens[runs] != BLANK
-    highest = np.concatenate([[0], np.cumsum(np.where(spoken, np.maximum.reduceat(peaks, runs), 0), dtype=float)])
-    phones = np.concatenate([[0], np.cumsum(spoken)])
-    first, last = np.searchsorted(runs, starts), np.searchsorted(runs, ends)
-    return ((highest[last] - highest[first]) / np.maximum(phones[last] - phones[first], 1)).clip(0, 1).tolist()

@@ -26,10 +26,11 @@ class DecodingWeights:
     blank_penalty: float = 0.5  # nats taken from the blank, or from silence, in every frame
     silence_cost: float = 2.0  # nats added for every silence, of a model with states
     least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
+    other_speech_cost: float = 2.0  # nats of each phone that belongs to no sentence of a grammar
 
 
 CTC_WEIGHTS = DecodingWeights()
-STATE_WEIGHTS = DecodingWeights(2.0, word_cost=1.0, blank_penalty=0.0, silence_cost=1.0, least_confidence=0.15)
+STATE_WEIGHTS = DecodingWeights(1.15, word_cost=1.0, blank_penalty=0.0, silence_cost=0.5, other_speech_cost=3.0)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,15 @@ BORDER = CHARACTERS.index(WORD_BORDER)
 class LongBatch(NamedTuple):
     """Recordings side by side, all cut at the same frames."""
 
-    mels: Tensor  # (B, F, M) float32 of the whole recordings
+    mels: Tensor  # (B, F, M) float32 of the whole recordings, and the mel frames that their last frames overlap
     segments: tuple[Batch, ...]  # their mels are views of the above, their targets lack the look-ahead at the end
+    lengths: tuple[int, ...]  # mel frames from the start of each segment to that of the next
+
+    def views(self, mels: Tensor) -> list[Tensor]:
+        """The mel frames of each segment, those included that it shares with the next one."""
+        starts = [0, *accumulate(self.lengths)]
+        overlap = mels.shape[1] - starts[-1]
+        return [mels[:, start : start + length + overlap] for start, length in zip(starts, self.lengths, strict=False)]
 
 
 class LongRecordings:
@@ -44,9 +52,15 @@ class LongRecordings:
     def collate(self, recordings: Sequence[Sequence[Segment]], random: np.random.Generator) -> LongBatch:
         """Join (B, S) segments, with pauses drawn from ``random``."""
         segments = [self._segment(recordings, number, random) for number in range(len(recordings[0]))]
-        whole = torch.cat([batch.mels for batch in segments], dim=1)
-        views = whole.split([batch.mels.shape[1] for batch in segments], dim=1)
-        return LongBatch(whole, tuple(batch._replace(mels=mels) for batch, mels in zip(segments, views, strict=True)))
+        config = self.corpus.config
+        rows, mels = len(recordings), config.frontend.mels
+        end = torch.full((rows, config.overlap_mel_frames, mels), float(np.log(config.frontend.floor)))
+        lengths = tuple(batch.mels.shape[1] for batch in segments)
+        long = LongBatch(torch.cat([*(batch.mels for batch in segments), end], dim=1), tuple(segments), lengths)
+        views = long.views(long.mels)
+        return long._replace(
+            segments=tuple(batch._replace(mels=mels) for batch, mels in zip(segments, views, strict=True))
+        )
 
     def _segment(
         self, recordings: Sequence[Sequence[Segment]], number: int, random: np.random.Generator

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.biphones import Biphones
 from asr.errors import DataError, ModelError, UnknownModelError
@@ -17,9 +17,12 @@ from asr.tokens import TokenTable
 from asr.units import CtcUnits, StateUnits, Units
 from streaming.engine import Rates
 
+if TYPE_CHECKING:
+    from models.acoustic import AcousticConfig
+
 DEFAULT_MODEL = "rill-en-small"
-FORMATS = {"lstm": 1, "rnn": 2, "blstm": 2}  # of a folder by its encoder: raised where older code could not run it
-FORMAT_WITH_STATES = 3  # whatever its encoder
+FORMATS = (1, 2, 3, 4)  # of a folder; the higher ones for what older code could not run
+FORMAT_WITH_STATES = 3  # from here on a folder may have them
 STATES = "states.txt"  # of a model that has a state head
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
 
@@ -86,9 +89,18 @@ class ModelPackage:
             raise ModelError(f"{folder}/config.json: {_reason(error)}; fetch or export the model again") from error
         characters, phones = (_understood(TokenTable.read, folder / f"{head}.txt") for head in ("characters", "phones"))
         biphones = None
-        if config["format"] == FORMAT_WITH_STATES:
+        if STATES in config["files"]:
             biphones = _understood(Biphones.read, folder / STATES, phones)
         return cls(folder, name, language, str(config.get("encoder", "lstm")), rates, characters, phones, biphones)
+
+
+def format_of(acoustic: AcousticConfig) -> int:
+    """The format of a folder that holds such a model."""
+    if acoustic.front == "conv":
+        return 4
+    if acoustic.states:
+        return FORMAT_WITH_STATES
+    return 1 if acoustic.encoder == "lstm" else 2
 
 
 def shipped_models() -> dict[str, Path]:
@@ -125,11 +137,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} is no model folder: it has no config.json; make one with 'asr export'") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({_reason(error)}); fetch or export the model again") from error
-    known = sorted({*FORMATS.values(), FORMAT_WITH_STATES})
-    if not isinstance(config, dict) or config.get("format") not in known:
+    if not isinstance(config, dict) or config.get("format") not in FORMATS:
         found = config.get("format") if isinstance(config, dict) else None
         raise ModelError(
-            f"{path} has format {found!r}, this version of Rill reads formats {', '.join(map(str, known))}: "
+            f"{path} has format {found!r}, this version of Rill reads formats {', '.join(map(str, FORMATS))}: "
             "update Rill or export the model again"
         )
     return config
@@ -138,7 +149,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _verify(folder: Path, config: dict[str, Any]) -> None:
     """Compare every file with the checksum written when the model was exported."""
     checksums = config.get("files")
-    files = (*FILES, STATES) if config["format"] == FORMAT_WITH_STATES else FILES
+    with_states = config["format"] == FORMAT_WITH_STATES or (isinstance(checksums, dict) and STATES in checksums)
+    files = (*FILES, STATES) if with_states else FILES
     if not isinstance(checksums, dict) or not set(files) <= set(checksums):
         raise ModelError(f"{folder}/config.json names no checksums of {', '.join(files)}; export the model again")
     for file in files:

@@ -67,10 +67,9 @@ class SegmentWalk:
         long = self.recordings.collate(step.recordings, random)
         mels = move(torch.cat([long.mels] * self.views))
         mels = self.change(mels, torch.full((len(mels),), mels.shape[1]), random)
-        lengths = [batch.mels.shape[1] for batch in long.segments]
         self._segments = [
             batch._replace(mels=torch.empty(0)).repeated(self.views).to(move)._replace(mels=heard)
-            for batch, heard in zip(long.segments, mels.split(lengths, dim=1), strict=True)
+            for batch, heard in zip(long.segments, long.views(mels), strict=True)
         ]
         self._of = step.recordings
 

@@ -62,7 +62,8 @@ def take_over(objective: Objective, folder: Path) -> None:
         prefix, given = "", {f"model.{name}": value for name, value in load_acoustic_model(folder).state_dict().items()}
     else:
         raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
-    given = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+    given = {name.removeprefix(prefix).replace("encoder.input.", "front.linear."): value  # as it was called once
+             for name, value in given.items() if name.startswith(prefix)}  # fmt: skip
     if objective.rivals and "model.state_head.0.weight" not in given:
         raise UsageError(f"{folder} has not learnt states yet; a discriminative stage starts from a run that has")
     own = objective.state_dict()
@@ -75,7 +76,7 @@ def take_over(objective: Objective, folder: Path) -> None:
         objective.load_state_dict({name: given[name] for name in own})
     except (KeyError, RuntimeError) as error:
         raise UsageError(
-            f"{folder} holds a model of another shape; give the same encoder, size and look-ahead"
+            f"{folder} holds a model of another shape; give the same front, encoder, size and look-ahead"
         ) from error
 
 

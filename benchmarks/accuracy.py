@@ -53,6 +53,15 @@ def telephone(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return soxr.resample(np.fft.irfft(spectrum, len(narrow)), 8_000, RATE).astype(np.float32)
 
 
+def quiet(decibels: float) -> Change:
+    """As a microphone with its gain down by so much gives it, in steps of 16 bits."""
+
+    def change(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return (np.rint(samples * 10 ** (-decibels / 20) * 32_768) / 32_768).astype(np.float32)
+
+    return change
+
+
 def joined(
     pieces: list[tuple[Utterance, np.ndarray]], least_pause: float = 0.5, most_pause: float = 1.5
 ) -> Iterator[tuple[Utterance, np.ndarray]]:
@@ -93,6 +102,7 @@ def main() -> None:
     noises, rooms = ([samples for _, samples in recordings(tar, RATE)] for tar in (options.noise, options.rooms))
     changes: dict[str, Change] = {f"noise at {snr} dB": noisy(noises, snr) for snr in (20, 10, 5)}
     changes |= {"room": roomy(rooms), "telephone band": telephone}
+    changes |= {f"{level} dB quieter": quiet(level) for level in (30, 50)}
     rows: list[dict[str, object]] = []
 
     def add(name: str, engine: str, decoder: str, chunk_ms: int, pieces: list) -> None:

@@ -33,7 +33,7 @@ def measure(kind: torch.dtype, batch_seconds: float, steps: int) -> dict[str, ob
     model = load_acoustic_model(package.folder).train()
     config, rates = model.config, package.rates
     frames, batch = rates.frames(UTTERANCE_SECONDS), max(1, round(batch_seconds / UTTERANCE_SECONDS))
-    mels = torch.randn(batch, frames * config.stack, config.frontend.mels) * 2 - 8
+    mels = torch.randn(batch, config.mel_frames(frames), config.frontend.mels) * 2 - 8
     targets, lengths = torch.randint(1, config.phones, (batch, 80)), torch.full((batch,), 80)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     taken: dict[str, list[float]] = {part: [] for part in PARTS}

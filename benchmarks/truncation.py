@@ -33,8 +33,10 @@ def gradient(model: AcousticModel, mels: Tensor, phones: Tensor, frames: int) ->
     """Of the phone loss of one recording (1, F, M) with respect to all weights, cut every ``frames``: one vector."""
     config = model.config
     state, outputs = model.encoder.initial_state(1), []
-    for piece in mels.split(frames * config.stack, dim=1):
-        layers, state = model.encode(piece, state)
+    whole = config.frames_of_mels(mels.shape[1])
+    for start in range(0, whole, frames):
+        begin, length = start * config.stack, config.mel_frames(min(frames, whole - start))
+        layers, state = model.encode(mels[:, begin : begin + length], state)
         state = passed(state, torch.ones(1, dtype=torch.bool))
         outputs.append(layers[config.phone_layer - 1])
     rows = torch.cat(outputs)[config.delay_frames :]  # (T, 1, H)
@@ -80,7 +82,6 @@ def main() -> None:
         phones = torch.tensor(table.encode([p for word in utterance.text.split() for p in lexicon.pronounce(word)[0]]))
         with torch.no_grad():
             mels = model.logmel(torch.from_numpy(samples)[None])
-        mels = mels[:, : mels.shape[1] // model.config.stack * model.config.stack]
         full = gradient(model, mels, phones, mels.shape[1])
         for seconds, values in measured.items():
             cut = gradient(model, mels, phones, round(seconds * rate))

@@ -84,9 +84,10 @@ def listen(audio: Path, layer: int) -> Heard:
     silence = np.zeros((config.delay_frames + 1) * config.frame_samples + config.window_samples, np.float32)
     with torch.inference_mode():
         mels = model.logmel(torch.from_numpy(np.concatenate([samples, silence]))[None])  # (1, F, M)
-        mels = mels[:, : mels.shape[1] // config.stack * config.stack]
+        mels = mels[:, : config.mel_frames(config.frames_of_mels(mels.shape[1]))]
         gates = gates_of(model, mels, layer)
-        normal = ((mels - model.mel_mean) / model.mel_std)[0, :: config.stack].numpy()
+        frames = config.frames_of_mels(mels.shape[1])
+        normal = ((mels - model.mel_mean) / model.mel_std)[0, :: config.stack][:frames].numpy()
     late = sum(config.look_ahead_frames[: layer - 1])
     gates = Gates(*(one[late:] for one in gates))
     return Heard(result.words, normal, gates, np.exp(log_probs), package.phones.symbols, package.rates.seconds(1))
@@ -96,8 +97,8 @@ def gates_of(model: AcousticModel, mels: Tensor, number: int) -> Gates:
     """The gates of a layer, counted from 1, over log-mel frames (1, F, M); checked against torch's own LSTM."""
     outputs, _ = model.encode(mels, model.encoder.initial_state(1))
     layer: RecurrentLayer = model.encoder.layers[number - 1]
-    stacked = ((mels - model.mel_mean) / model.mel_std).reshape(1, -1, model.encoder.input.in_features)
-    x = layer.norm(outputs[number - 2] if number > 1 else model.encoder.input(stacked.transpose(0, 1)))  # (T, 1, H)
+    frames = model.front((mels - model.mel_mean) / model.mel_std)  # (T, 1, H)
+    x = layer.norm(outputs[number - 2] if number > 1 else frames)
     lstm = layer.lstm
     truth, _ = lstm(x)
     hidden = cell = x.new_zeros(1, lstm.hidden_size)

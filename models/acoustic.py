@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encoder import ENCODERS, Encoder, EncoderState
+from models.front import FRONTS, front
 from models.frontend import FrontendConfig, LogMel
 
 LEAST_CHANCE = 1e-30  # so that what a head thinks impossible has a logarithm
@@ -31,12 +32,15 @@ class AcousticConfig:
     right_context_frames: int = 0  # of a blstm: with which they start beyond a block, a layer
     full_context: float = 0.0  # of a blstm: share of the training batches in which they start at the end of the audio
     states: int = 0  # size of the head for hidden Markov states of phones, silence included; 0: it has none
-    phone_share: float = 0.0  # of what the phone head hears in what is said of states; not in training
+    phone_share: float = 0.0  # weight of the phone head in the state scores; not in training
+    front: str = "conv"  # or stack: how mel frames become acoustic frames
 
     def __post_init__(self) -> None:
         layers = len(self.look_ahead_frames)
         if self.encoder not in ENCODERS:
             raise ValueError(f"unknown encoder {self.encoder!r}; give {', '.join(ENCODERS)}")
+        if self.front not in FRONTS:
+            raise ValueError(f"unknown front {self.front!r}; give {', '.join(FRONTS)}")
         if layers < 1 or self.size < 1 or self.stack < 1:
             raise ValueError(f"need at least one layer, unit and frame; got {layers}, {self.size}, {self.stack}")
         if min(self.look_ahead_frames) < 0:
@@ -89,7 +93,20 @@ class AcousticConfig:
     @property
     def window_samples(self) -> int:
         """Samples one acoustic frame looks at."""
-        return (self.stack - 1) * self.frontend.hop_samples + self.frontend.window_samples
+        return (self.mel_frames(1) - 1) * self.frontend.hop_samples + self.frontend.window_samples
+
+    @property
+    def overlap_mel_frames(self) -> int:
+        """Mel frames that an acoustic frame shares with the next ones."""
+        return FRONTS[self.front]
+
+    def mel_frames(self, frames: int) -> int:
+        """Mel frames that so many consecutive acoustic frames look at, at least one."""
+        return frames * self.stack + self.overlap_mel_frames
+
+    def frames_of_mels(self, mel_frames: int) -> int:
+        """How many acoustic frames lie wholly inside so many mel frames."""
+        return max(0, mel_frames - self.overlap_mel_frames) // self.stack
 
     @property
     def delay_frames(self) -> int:
@@ -116,11 +133,11 @@ class AcousticConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AcousticConfig:
-        """Rebuild from ``to_dict``, also of versions that knew no encoder but lstm.
+        """Rebuild from ``to_dict``, also of versions that knew no encoder but lstm and no front but stack.
 
         Raises TypeError on unknown or missing names, ValueError on impossible values.
         """
-        values = dict(values)
+        values = {"front": "stack", **values}
         frontend = FrontendConfig(**values.pop("frontend"))
         look_ahead = tuple(values.pop("look_ahead_frames"))
         return cls(frontend=frontend, look_ahead_frames=look_ahead, **values)
@@ -155,15 +172,16 @@ class AcousticModel(nn.Module):
         mels = config.frontend.mels
         self.register_buffer("mel_mean", torch.zeros(mels))
         self.register_buffer("mel_std", torch.ones(mels))
+        self.front = front(config.front, mels, config.stack, config.size)
         self.encoder = Encoder(
-            config.encoder, mels * config.stack, config.size, config.late_frames, config.block_frames,
-            config.full_context, config.dropout,
-        )  # fmt: skip
+            config.encoder, config.size, config.late_frames, config.block_frames, config.full_context, config.dropout
+        )
         self.phone_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.phones))
         self.character_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.characters))
         if config.states:
             self.state_head = nn.Sequential(nn.LayerNorm(config.size), nn.Linear(config.size, config.states))
             self.register_buffer("state_phones", torch.zeros(config.states, dtype=torch.long))
+        self.register_load_state_dict_pre_hook(_rename_of_old)
 
     def initial_state(self, batch: int) -> AcousticState:
         """The state before any audio."""
@@ -199,9 +217,10 @@ class AcousticModel(nn.Module):
     def step(
         self, mels: Tensor, state: EncoderState, block_frames: int | Tensor | None = None
     ) -> tuple[LogProbs, EncoderState]:
-        """Log-mel frames (B, T * stack, M) -> LogProbs of T rows, late by ``delay_frames``: training and export use it.
+        """Log-mel frames (B, F, M) -> LogProbs of T rows, late by ``delay_frames``: training and export use it.
 
-        Unlike ``forward`` it keeps the warm-up rows, carries no samples, and wants whole blocks.
+        F is ``config.mel_frames(T)``. Unlike ``forward`` it keeps the warm-up rows, carries no samples, and wants whole
+        blocks.
         """
         outputs, state = self.encode(mels, state, block_frames)
         return self.heads(outputs), state
@@ -209,12 +228,8 @@ class AcousticModel(nn.Module):
     def encode(
         self, mels: Tensor, state: EncoderState, block_frames: int | Tensor | None = None
     ) -> tuple[list[Tensor], EncoderState]:
-        """Log-mel frames (B, T * stack, M) -> the output of every layer, each (T, B, H), and the next state."""
-        batch, frames, bins = mels.shape
-        stack = self.config.stack
-        mels = (mels - self.mel_mean) / self.mel_std
-        stacked = mels.reshape(batch, frames // stack, stack * bins).transpose(0, 1)  # (T, B, stack * M)
-        return self.encoder(stacked, state, block_frames)
+        """Log-mel frames (B, F, M) -> the output of every layer, each (T, B, H), and the next state."""
+        return self.encoder(self.front((mels - self.mel_mean) / self.mel_std), state, block_frames)
 
     def heads(self, outputs: list[Tensor]) -> LogProbs:
         """Layer outputs (T, B, H) -> LogProbs (B, T, V)."""
@@ -241,3 +256,10 @@ class AcousticModel(nn.Module):
         empty = self.mel_mean.new_zeros
         sizes = self.config.characters, self.config.phones, self.config.states
         return LogProbs(*(empty(batch, 0, size) for size in sizes))
+
+
+def _rename_of_old(model: AcousticModel, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Weights saved before there was a choice of fronts: the projection of stacked frames lay in the encoder."""
+    for part in ("weight", "bias"):
+        if f"{prefix}encoder.input.{part}" in weights:
+            weights[f"{prefix}front.linear.{part}"] = weights.pop(f"{prefix}encoder.input.{part}")

@@ -22,18 +22,22 @@ class EncoderState(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Stacked frames -> hidden vectors, all state passed in and returned."""
+    """Acoustic frames -> hidden vectors, all state passed in and returned."""
 
     def __init__(
-        self, kind: str, inputs: int, size: int, late_frames: tuple[int, ...], block_frames: int, full_context: float,
+        self,
+        kind: str,
+        size: int,
+        late_frames: tuple[int, ...],
+        block_frames: int,
+        full_context: float,
         dropout: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Build a stack.
 
         Args:
             kind: one of `ENCODERS`.
-            inputs: numbers in a stacked frame.
-            size: units of every layer; a blstm has half of them in each direction.
+            size: of a frame, and units of every layer; a blstm has half of them in each direction.
             late_frames: of each layer, how many frames its output is late by: its look-ahead or its right context.
             block_frames: after which the backward LSTMs of a blstm start anew; 1 for the other kinds.
             full_context: share of the training batches in which they do not: a block is as long as the batch.
@@ -45,7 +49,6 @@ class Encoder(nn.Module):
         self.late_frames = late_frames
         self.block_frames = block_frames
         self.full_context = full_context
-        self.input = nn.Linear(inputs, size)
         self.layers = nn.ModuleList(
             BidirectionalLayer(size, late, dropout) if kind == "blstm" else RecurrentLayer(kind, size, late, dropout)
             for late in late_frames
@@ -53,7 +56,7 @@ class Encoder(nn.Module):
 
     def initial_state(self, batch: int) -> EncoderState:
         """The state before any audio, on the device and in the precision of the weights."""
-        zeros = self.input.weight.new_zeros
+        zeros = self.layers[0].norm.weight.new_zeros
         layers = len(self.layers)
         units = self.size // 2 if self.kind == "blstm" else self.size
         return EncoderState(
@@ -68,7 +71,7 @@ class Encoder(nn.Module):
         """Run T >= 1 frames.
 
         Args:
-            frames: (T, B, inputs); T a multiple of ``block_frames``.
+            frames: (T, B, H); T a multiple of ``block_frames``.
             state: what the previous chunk returned.
             block_frames: of a blstm, instead of its own.
         Returns:
@@ -77,7 +80,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: T is no whole number of blocks.
         """
-        x = self.input(frames)  # (T, B, H)
+        x = frames
         blocks = (self._blocks(len(frames), block_frames),) if self.kind == "blstm" else ()
         outputs, hidden, cell, context = [], [], [], []
         waiting = torch.split(state.context, list(self.late_frames))

@@ -13,6 +13,7 @@ import numpy as np
 
 from streaming.endpoint import Endpointer, EndpointRule, EndpointState
 from streaming.engine import Engine
+from streaming.quiet import QuietFrames, QuietState
 from streaming.results import Result, Word, WordSpan
 from streaming.stability import StabilityRule, StabilityState, Stabilizer
 
@@ -30,6 +31,9 @@ class Decoder(Protocol):
 
     def advance(self, state: Any, log_probs: np.ndarray) -> Any:
         """Hear rows (T, V), T >= 0, of natural-log probabilities."""
+
+    def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
+        """The token (T,) that each row (T, V) speaks for: pauses are found by it."""
 
     def best(self, state: Any) -> tuple[WordSpan, ...]:
         """The words of the utterance as they stand, the last perhaps unfinished."""
@@ -52,6 +56,7 @@ class RunnerState(NamedTuple):
     decoder: Any
     endpoint: EndpointState
     stability: StabilityState
+    quiet: QuietState
     unheard: np.ndarray  # (N,) the last samples, from the first one of the next frame on; empty if never needed
     samples: int  # heard since the start
     frames: int  # decoded since the start
@@ -76,6 +81,7 @@ class Runner:
         self._rule = rule or EndpointRule()
         self._endpointer = Endpointer(self._rule, engine.rates, decoder.silent_tokens, decoder.border_tokens)
         self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
+        self._quiet = QuietFrames(engine.rates)
         self._overhear: Callable[[np.ndarray], object] | None = None
 
     def with_rule(self, rule: EndpointRule) -> Runner:
@@ -100,7 +106,7 @@ class Runner:
         """The state of a stream before any audio."""
         return RunnerState(
             self._engine.start(), self._decoder.start(), self._endpointer.start(), self._stabilizer.start(),
-            np.zeros(0, np.float32), 0, 0, "", 0,
+            self._quiet.start(), np.zeros(0, np.float32), 0, 0, "", 0,
         )  # fmt: skip
 
     def step(self, state: RunnerState, samples: np.ndarray) -> tuple[tuple[Result, ...], RunnerState]:
@@ -114,7 +120,8 @@ class Runner:
         results: list[Result] = []
         for piece in self._pieces(samples):
             log_probs, engine = self._engine.step(state.engine, piece)
-            state = state._replace(engine=engine, samples=state.samples + len(piece))
+            quiet = self._quiet.heard(state.quiet, piece)
+            state = state._replace(engine=engine, quiet=quiet, samples=state.samples + len(piece))
             if self._rule.reset:
                 state = state._replace(unheard=np.concatenate([state.unheard, piece]))
             found, state = self._decode(state, log_probs)
@@ -138,13 +145,14 @@ class Runner:
     def heard_out(self, state: RunnerState) -> Any:
         """The decoder's state of the utterance being spoken if the stream ended now."""
         log_probs, _ = self._engine.finish(state.engine)
-        return self._decoder.advance(state.decoder, log_probs)
+        return self._decoder.advance(state.decoder, self._quiet.silenced(state.quiet, log_probs))
 
     def _decode(
         self, state: RunnerState, log_probs: np.ndarray, ended: bool = False
     ) -> tuple[list[Result], RunnerState]:
         results: list[Result] = []
-        tokens = log_probs.argmax(axis=1).tolist()
+        log_probs = self._quiet.silenced(state.quiet, log_probs)
+        tokens = self._decoder.likeliest(log_probs).tolist()
         row = 0
         while row < len(tokens):
             look = row + self._stabilizer.rows_to_look(state.frames)
@@ -162,14 +170,19 @@ class Runner:
                     if ended:
                         log_probs = np.concatenate([log_probs, self._engine.finish(engine)[0]])
                     state = state._replace(engine=engine)
-                    tokens, row = log_probs.argmax(axis=1).tolist(), 0
+                    log_probs = self._quiet.silenced(state.quiet, log_probs)
+                    tokens, row = self._decoder.likeliest(log_probs).tolist(), 0
             elif stop == look:
                 state = self._look(state)
         return results, state
 
     def _counted(self, state: RunnerState, rows: int) -> RunnerState:
         unheard = state.unheard[rows * self._rates.frame_samples :]
-        return state._replace(frames=state.frames + rows, unheard=unheard.copy() if len(unheard) else unheard)
+        return state._replace(
+            frames=state.frames + rows,
+            quiet=self._quiet.decoded(state.quiet, rows),
+            unheard=unheard.copy() if len(unheard) else unheard,
+        )
 
     def _complete(self, state: RunnerState) -> bool:
         return self._decoder.ending_cost(state.decoder) <= self._rule.complete_cost

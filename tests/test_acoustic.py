@@ -9,15 +9,16 @@ from chunking import chunk_sizes, chunks
 from hypothesis import given
 
 from models.acoustic import AcousticConfig, AcousticModel
+from models.front import FRONTS
 from models.frontend import FrontendConfig, LogMel
 
 TINY = AcousticConfig(characters=29, phones=40, size=24, look_ahead_frames=(2, 0, 1, 0), phone_layer=3)
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=FRONTS)
+def model(request):
     torch.manual_seed(0)
-    model = AcousticModel(TINY).eval()
+    model = AcousticModel(dataclasses.replace(TINY, front=request.param)).eval()
     model.mel_mean.fill_(-9.0)
     model.mel_std.fill_(4.0)
     return model
@@ -59,9 +60,35 @@ def test_any_chunking_gives_the_same_log_probabilities(model, speech, sizes):
 
 def test_rows_come_as_late_as_the_config_says(model, speech):
     samples = torch.from_numpy(speech[:32_000])[None]
-    rows = [model(samples[:, :n])[0].characters.shape[1] for n in (0, 719, 720 + 480 * 3, 720 + 480 * 3 - 1, 32_000)]
+    window = {"stack": 720, "conv": 1_360}[model.config.front]
+    counts = (0, window - 1, window + 480 * 3, window + 480 * 3 - 1, 32_000)
+    rows = [model(samples[:, :n])[0].characters.shape[1] for n in counts]
     assert TINY.delay_frames == 3
-    assert rows == [0, 0, 1, 0, (32_000 - 720) // 480 + 1 - 3]
+    assert rows == [0, 0, 1, 0, (32_000 - window) // 480 + 1 - 3]
+
+
+def test_a_frame_sees_its_window_and_nothing_else(model, speech):
+    config = dataclasses.replace(model.config, look_ahead_frames=(0,), phone_layer=1)
+    model = AcousticModel(config).eval()
+    samples = torch.from_numpy(speech[: config.window_samples + 2 * config.frame_samples])[None]
+    samples.requires_grad_()
+    with torch.enable_grad():
+        front = model.front(model.logmel(samples))  # (3, 1, H)
+        (gradient,) = torch.autograd.grad(front[1].square().sum(), samples)
+    seen = torch.nonzero(gradient[0])[:, 0]
+    start = config.frame_samples
+    assert front.shape[0] == config.frames(samples.shape[1]) == 3
+    assert start <= seen.min() <= start + 160 and seen.max() < start + config.window_samples <= seen.max() + 160
+
+
+def test_weights_saved_before_there_was_a_choice_of_fronts_are_understood():
+    model = AcousticModel(dataclasses.replace(TINY, front="stack"))
+    old = {name.replace("front.linear", "encoder.input"): weight + 1 for name, weight in model.state_dict().items()}
+    assert "encoder.input.weight" in old
+    model.load_state_dict(old)
+    torch.testing.assert_close(model.front.linear.weight, old["encoder.input.weight"])
+    known = {name: value for name, value in TINY.to_dict().items() if name != "front"}
+    assert AcousticConfig.from_dict(known).front == "stack"
 
 
 def test_more_audio_never_changes_what_was_said(model, speech):
@@ -93,6 +120,7 @@ def test_a_config_survives_its_dictionary():
         {"size": 0},
         {"stack": 0},
         {"dropout": 1.0},
+        {"front": "fft"},
     ],
 )
 def test_impossible_configs_are_refused(change):

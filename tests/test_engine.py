@@ -67,7 +67,7 @@ def test_more_audio_never_changes_rows_that_are_out(engine, speech):
         np.testing.assert_allclose(late[: len(early)], early, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("samples", [0, 1, 719, 720, 721, 1_199, 1_200, 1_201, 15_999])
+@pytest.mark.parametrize("samples", [0, 1, 719, 720, 721, 1_199, 1_200, 1_201, 1_359, 1_360, 1_361, 15_999])
 def test_finish_gives_every_frame_that_covers_the_audio(engine, speech, samples):
     rates = engine.rates
     frames = len(run(engine, [speech[:samples]]))

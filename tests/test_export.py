@@ -113,19 +113,33 @@ def test_the_int8_graph_is_small_and_close(shipped_recognizer, speech):
     # Total variation: the part of the probability that lies on other phones.
     assert 0.5 * np.abs(ours - theirs).sum(axis=1).mean() < 0.05
     assert np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)) > 0.95
-    assert package.graph("int8").stat().st_size < 0.6 * package.graph("onnx").stat().st_size
+    assert package.graph("int8").stat().st_size < 0.6 * (package.folder / "model.safetensors").stat().st_size
     described = [{entry.key: entry.value for entry in onnx.load(str(package.graph(engine))).metadata_props}
                  for engine in ("onnx", "int8")]  # fmt: skip
     assert described[0].items() <= described[1].items()
 
 
-def test_large_weights_are_stored_as_half(model_folder, tmp_path):
+@pytest.mark.parametrize("change", [{}, {"front": "stack"}, {"encoder": "rnn"}])
+def test_large_weights_are_stored_once_as_half(tmp_path, speech, change):
     torch.manual_seed(0)
-    model = AcousticModel(AcousticConfig(29, 40, size=128))
+    model = AcousticModel(AcousticConfig(29, 40, size=128, **change))
     write_model_folder(model, tmp_path, "sized")
-    weights = sum(parameter.numel() for parameter in model.encoder.parameters())
+    proto = onnx.load(str(tmp_path / "model.onnx"), load_external_data=False)
+    outside = [tensor for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    held = sum(int(np.prod(tensor.dims)) for tensor in outside)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    assert held > 0.95 * weights
+    assert {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"} == {
+        "model.safetensors"
+    }
     fourier_and_filterbank = model.logmel.fourier.numel() + model.logmel.filterbank.numel()
-    assert (tmp_path / "model.onnx").stat().st_size < 2.2 * weights + 4 * fourier_and_filterbank
+    size = (tmp_path / "model.onnx").stat().st_size
+    assert size < 4 * fourier_and_filterbank + 4 * (weights - held) + 100_000
+    package = ModelPackage.open(tmp_path)
+    ours = OnnxEngine(package.graph("onnx"), package.rates, "phones")
+    theirs = TorchEngine(load_acoustic_model(tmp_path), "phones")
+    ours, theirs = (engine.step(engine.start(), speech)[0] for engine in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_tokens_that_do_not_fit_are_refused(tmp_path):

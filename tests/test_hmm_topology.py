@@ -162,7 +162,7 @@ def test_any_chunking_gives_the_same(decoder: GraphDecoder, biphones: Biphones, 
     whole, _ = decoder.finish(decoder.advance(decoder.start(), log_probs))
     assert words == whole and [word.text for word in words] == ["see", "a", "cattle"]
     assert [(word.start_frame, word.end_frame) for word in words] == [(2, 6), (8, 10), (10, 20)]
-    assert all(0.5 < word.confidence < 0.8 for word in words)
+    assert all(0.9 < word.confidence < 0.99 for word in words)  # of phones that reach 0.6, as lattice-free MMI has them
 
 
 def test_alternatives_hotwords_and_grammars_know_states(

@@ -138,10 +138,10 @@ def test_the_model_is_left_as_it_was(model: LanguageModel) -> None:
 
 
 def test_real_speech_follows_hotwords(shipped_recognizer: Recognizer) -> None:
-    """The shipped model writes "for" where "four" is said."""
-    assert "for one seven" in shipped_recognizer.transcribe(SAMPLES / "numbers.wav").text
-    steered = Recognizer.load(hotwords=["four:7", "flabbergastrix"])
-    assert "four one seven" in steered.transcribe(SAMPLES / "numbers.wav").text
+    """The shipped model writes "left the front door" where "lock" is said."""
+    assert "lock the front door" not in shipped_recognizer.transcribe(SAMPLES / "request.wav").text
+    steered = Recognizer.load(hotwords=["lock the front door", "flabbergastrix"])
+    assert "lock the front door" in steered.transcribe(SAMPLES / "request.wav").text
     greeting = SAMPLES / "greeting.wav"
     assert steered.transcribe(greeting).text == shipped_recognizer.transcribe(greeting).text
 

@@ -24,7 +24,7 @@ def test_a_trace_is_what_the_decoder_heard(model_folder: Path, speech: np.ndarra
     recognizer = Recognizer.load(model_folder)
     result, log_probs = recognizer.trace(speech)
     assert result == recognizer.transcribe(speech)
-    assert len(log_probs) == -(-(len(speech) - 720) // 480) + 1  # frames of 30 ms with windows of 45
+    assert len(log_probs) == -(-(len(speech) - 1_360) // 480) + 1  # frames of 30 ms with windows of 85
     assert np.exp(log_probs).sum(axis=1) == pytest.approx(1, abs=1e-4)
     assert recognizer.transcribe(speech) == result, "and the recogniser is none the wiser"
 

@@ -53,7 +53,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus([store], CONFIG, Lexicon(words))
 
 
-@pytest.fixture(scope="module", params=[{}, {"encoder": "rnn"}, BLSTM], ids=["lstm", "rnn", "blstm"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"encoder": "rnn"}, BLSTM, {"front": "stack"}, {**BLSTM, "front": "stack"}],
+    ids=["lstm", "rnn", "blstm", "lstm stack", "blstm stack"],
+)
 def model(corpus: Corpus, request: pytest.FixtureRequest) -> AcousticModel:
     torch.manual_seed(0)
     model = AcousticModel(replace(CONFIG, **request.param)).eval()
@@ -91,9 +95,10 @@ def test_every_utterance_is_in_one_segment(corpus, steps) -> None:
 def test_a_segment_holds_its_utterances_and_ends_in_a_pause(corpus, steps) -> None:
     recordings = steps[0].recordings
     batch = LongRecordings(corpus).collate(recordings, np.random.default_rng(0))
-    assert sum(segment.mels.shape[1] for segment in batch.segments) == batch.mels.shape[1]
+    assert sum(batch.lengths) + CONFIG.overlap_mel_frames == batch.mels.shape[1]
     for number, segment in enumerate(batch.segments):
-        rows = segment.mels.shape[1] // STACK
+        rows = CONFIG.frames_of_mels(segment.mels.shape[1])
+        assert segment.mels.shape[1] == CONFIG.mel_frames(rows) == batch.lengths[number] + CONFIG.overlap_mel_frames
         assert segment.frames.tolist() == [rows - DELAY] * len(recordings) and segment.aligned.shape[1] == rows - DELAY
         letters = segment.characters.split(segment.character_lengths.tolist())
         phones = segment.phones.split(segment.phone_lengths.tolist())
@@ -126,15 +131,15 @@ def test_segments_with_the_state_passed_are_the_whole_recording(model, batch) ->
             rows = heard.phones.shape[1]
             for one, all_of_it in zip(heard, whole, strict=True):
                 torch.testing.assert_close(one, all_of_it[:, start + delay : start + delay + rows])
-            start += segment.mels.shape[1] // STACK
+            start += model.config.frames_of_mels(segment.mels.shape[1])
     assert start == whole.phones.shape[1]
 
 
 def test_gradients_inside_a_segment_are_the_full_ones_and_end_at_its_border(model, batch) -> None:
     """The loss of a segment, once over the whole recording and once from the detached state before the segment."""
     objective = Objective(model).eval()
-    before, segment = batch.segments[0].mels.shape[1], batch.segments[1]
-    end = before + segment.mels.shape[1]
+    segment, overlap = batch.segments[1], model.config.overlap_mel_frames
+    before, end = batch.lengths[0], sum(batch.lengths[:2])
     rows = slice(before // STACK + model.config.delay_frames, end // STACK)
 
     def gradients(log_probs, heard: torch.Tensor) -> torch.Tensor:
@@ -151,14 +156,15 @@ def test_gradients_inside_a_segment_are_the_full_ones_and_end_at_its_border(mode
     state = objective(earlier, batch.segments[0]).state
     log_probs = objective(inside, segment, passed(state, torch.tensor([True, True]))).log_probs
     truncated = gradients(log_probs, inside)
-    torch.testing.assert_close(truncated, full[:, before:end], rtol=1e-3, atol=1e-5)
+    # The first mel frames are also seen by the last acoustic frames of the segment before.
+    torch.testing.assert_close(truncated[:, overlap:], full[:, before + overlap : end + overlap], rtol=1e-3, atol=1e-5)
     assert truncated.abs().max() > 0.01
 
     assert full[:, :before].abs().max() > 0, "the whole recording's gradient goes back over the border"
     assert not any(part.requires_grad for part in passed(state, torch.tensor([True, True])))
     attached = objective(inside, segment, state).log_probs.phones.sum()
     assert torch.autograd.grad(attached, earlier)[0].abs().max() > 0, "and so would the truncated, were it not cut"
-    assert not full[:, end:].any(), "and nothing of the loss comes from what follows"
+    assert not full[:, end + overlap :].any(), "and nothing of the loss comes from what follows"
 
 
 def test_a_row_remembers_with_the_probability_asked_for(corpus, steps) -> None:

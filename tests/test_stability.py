@@ -76,6 +76,9 @@ class FickleDecoder:
     def advance(self, state: tuple[int, int], log_probs: np.ndarray) -> tuple[int, int]:
         return state[0] + len(log_probs), state[1]
 
+    def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
+        return log_probs.argmax(axis=1)
+
     def best(self, state: tuple[int, int]) -> tuple[WordSpan, ...]:
         frame, start = state
         words = self._script[frame % len(self._script)].split()[: frame - start]

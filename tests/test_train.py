@@ -13,8 +13,8 @@ from conftest import SAMPLES, SPEECH_DATA
 
 from asr.data import load_audio, read_manifest
 
-SMALL = ("--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "0", "--changes", "0",
-         "--views", "1", "--variants", "1", "--no-align",
+SMALL = ("--front", "stack", "--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "0",
+         "--changes", "0", "--views", "1", "--variants", "1", "--no-align",
          "--batch-seconds", "20", "--threads", "1", "--workers", "0", "--precision", "32-true")  # fmt: skip
 
 

@@ -47,6 +47,9 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="lstm; rnn: Elman's simple network; or blstm: hears the future too, block by block.")
     ] = "lstm",
+    front: Annotated[
+        str, typer.Option(help="conv: convolutions over the mel frames; or stack: three frames side by side, cheaper.")
+    ] = "conv",
     size: Annotated[int, typer.Option(help="Units of a layer.", min=1)] = 384,
     look_ahead: Annotated[
         str | None,
@@ -142,7 +145,8 @@ def train(
         usual = BLSTM if encoder == "blstm" else {}
         config = AcousticConfig(
             len(CHARACTERS), len(PHONES), size=size, look_ahead_frames=frames, phone_layer=phone_layer, dropout=dropout,
-            encoder=encoder, **usual | {name: value for name, value in blocks.items() if value is not None},
+            encoder=encoder, front=front,
+            **usual | {name: value for name, value in blocks.items() if value is not None},
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(f"impossible model: {error}") from error
