@@ -3,8 +3,8 @@
     python benchmarks/confidence.py TABLE [--model NAME_OR_PATH] [--engine int8]
 
 Transcribes TABLE, aligns each text with its reference, and prints: how often words of each confidence are right, the
-area under the ROC curve and the Brier score by source; and the logistic regression of being right on the log-odds of the
-confidence, whose slope and offset are 1 and 0 where confidences are probabilities.
+area under the ROC curve and the Brier score by source; and the logistic regression of being right on the log-odds of
+the confidence, whose slope and offset are 1 and 0 where confidences are probabilities.
 """
 
 import argparse
