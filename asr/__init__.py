@@ -1,9 +1,15 @@
 """Rill: live speech recognition on an ordinary CPU."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer as Recognizer
+
+_HERE = os.path.dirname(__file__)
+if not os.path.isdir(os.path.join(_HERE, "models")):
+    # A clone: `asr.models` and `asr.streaming` lie beside this folder; only a build puts them into it.
+    __path__.append(os.path.dirname(_HERE))
 
 __all__ = ["Recognizer"]
 

@@ -18,10 +18,10 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import numpy as np
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
+from asr.audio.samples import as_samples, check_rate
 from asr.errors import RillError, ServerError, UsageError
-from asr.samples import as_samples, check_rate
-from streaming.results import Result, Word, joined
+from asr.streaming.results import Result, Word, joined
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streaming.results import Result
+    from asr.streaming.results import Result
 
 
 class RillError(Exception):

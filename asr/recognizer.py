@@ -9,26 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from asr.audio import AudioFile
-from asr.ctc import GreedyDecoder
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.audio.files import AudioFile
+from asr.audio.samples import as_samples, check_rate
+from asr.decoding.beam import GraphDecoder
+from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.lattice import Alternative
+from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
-from asr.grammar_graph import grammar_model
-from asr.graph_decoder import GraphDecoder
-from asr.hotword_graph import with_hotwords
-from asr.hotwords import read_hotwords
-from asr.language_model import LanguageModel
-from asr.n_best import Alternative
-from asr.package import DEFAULT_MODEL, ModelPackage
-from asr.pretty import pretty as pretty_result
-from asr.rescoring import Rescorer, Rescoring
-from asr.samples import as_samples, check_rate
-from streaming.batcher import BatchedEngine, Batching
-from streaming.endpoint import EndpointRule
-from streaming.engine import Engine, OnnxEngine, TorchEngine
-from streaming.results import Result, joined
-from streaming.runner import Decoder, Runner, RunnerState
-from streaming.sources import rechunked, resampled
-from streaming.stability import StabilityRule
+from asr.lm.folder import LanguageModel
+from asr.lm.grammar_graph import grammar_model
+from asr.lm.hotword_graph import with_hotwords
+from asr.lm.hotwords import read_hotwords
+from asr.streaming.batcher import BatchedEngine, Batching
+from asr.streaming.endpoint import EndpointRule
+from asr.streaming.engine import Engine, OnnxEngine, TorchEngine
+from asr.streaming.results import Result, joined
+from asr.streaming.runner import Decoder, Runner, RunnerState
+from asr.streaming.sources import rechunked, resampled
+from asr.streaming.stability import StabilityRule
+from asr.words.pretty import pretty as pretty_result
 
 ENGINES = ("onnx", "int8", "torch")
 DECODERS = ("lm", "greedy")
@@ -79,14 +79,14 @@ class Recognizer:
             hotwords: words and phrases that are likelier than the language model thinks, each ``phrase`` or
                 ``phrase:boost``, or a mapping of boosts (nats a word): several, or one string with commas between them,
                 or the path of a file that has one a line.
-            grammar: path of a file that says what may be said, in the notation of `asr.grammar`, and nothing else is
+            grammar: path of a file that says what may be said, in the notation of `asr.lm.grammar`, and nothing else is
                 recognised; it takes the place of the language model.
             endpoint: when an utterance of a stream is over.
             stability: when words of a partial result are promised to stay.
             threads: cores that the onnx engine may use for one stream.
             batching: how the network steps of threads that have audio waiting are run together; without it each
                 thread runs its own.
-            pretty: whether results are written with capitals, full stops and figures, as `asr.pretty` does.
+            pretty: whether results are written with capitals, full stops and figures, as `asr.words.pretty` does.
             full_context: whether a bidirectional network (encoder blstm) hears a recording whole before it speaks; not
                 for live streams.
             rescoring: an LSTM language model, from `asr lm train-lstm`, that has the last word on final results: its
@@ -192,7 +192,7 @@ class Recognizer:
         return self._with(self._runner.with_rule(rule))
 
     def with_pretty(self, pretty: bool) -> Recognizer:
-        """The same recogniser whose results are written as `asr.pretty` does, or as they are spoken."""
+        """The same recogniser whose results are written as `asr.words.pretty` does, or as they are spoken."""
         return Recognizer(self._runner, self._decoder, self._engine, pretty)
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ class Recognizer:
         return self._runner.start()
 
     def step(self, state: RunnerState, samples: Any) -> tuple[tuple[Result, ...], RunnerState]:
-        """Hear samples at ``sample_rate`` (another rate needs `stream` or `streaming.sources.Resampler`).
+        """Hear samples at ``sample_rate`` (another rate needs `stream` or `asr.streaming.sources.Resampler`).
 
         Returns:
             Utterances that ended, as final results, then a partial result if its text changed or more of it is
@@ -349,7 +349,7 @@ def _open_engine(
     if batching is not None:
         raise UsageError("engine torch runs one stream at a time; leave out batching, or take onnx or int8")
     try:
-        from asr.export import load_acoustic_model
+        from asr.acoustic.export import load_acoustic_model
     except ImportError as error:
         raise UsageError(
             f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"

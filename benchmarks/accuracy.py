@@ -16,10 +16,10 @@ import soxr
 from non_speech import recordings
 
 from asr import Recognizer
-from asr.data import Utterance, load_audio, read_manifest
-from asr.evaluate import Hypothesis, score
-from asr.package import DEFAULT_MODEL
-from asr.text import normalise
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.data.manifest import Utterance, load_audio, read_manifest
+from asr.evaluation.score import Hypothesis, score
+from asr.words.text import normalise
 
 RATE = 16_000
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -18,7 +18,7 @@ import numpy as np
 from measuring import RATE, median_seconds, parser, pin, report, speech
 
 from asr import Recognizer
-from asr.package import DEFAULT_MODEL, ModelPackage
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 
 CHUNKS_MS = (40, 80, 160, 320, 0)  # 0: the whole recording at once
 

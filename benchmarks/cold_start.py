@@ -18,7 +18,7 @@ from pathlib import Path
 
 from measuring import SAMPLES, parser, report
 
-from asr.package import DEFAULT_MODEL, find_model
+from asr.acoustic.folder import DEFAULT_MODEL, find_model
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from asr import Recognizer
-from asr.data import load_audio, read_manifest
-from asr.package import DEFAULT_MODEL
-from asr.text import normalise
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.data.manifest import load_audio, read_manifest
+from asr.words.text import normalise
 
 LEAST = 1e-6  # so that confidences of 0 and 1 have log-odds
 

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from asr import Recognizer
-from asr.data import read_manifest
-from asr.evaluate import recognise, score
-from asr.package import DEFAULT_MODEL
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.data.manifest import read_manifest
+from asr.evaluation.score import recognise, score
 
 DIGITS = "zero oh one two three four five six seven eight nine".split()
 CHUNK_MS = 160

@@ -17,18 +17,18 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
-from asr.align import Aligner
-from asr.data import load_audio, read_manifest
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.data.manifest import load_audio, read_manifest
+from asr.decoding.beam import GraphDecoder
+from asr.decoding.word_alignment import Aligner
 from asr.errors import DataError
-from asr.graph_decoder import GraphDecoder
-from asr.language_model import LanguageModel
-from asr.lexicon import Lexicon
-from asr.package import DEFAULT_MODEL, ModelPackage
-from asr.text import normalise
-from streaming.endpoint import NO_ENDPOINTS, EndpointRule
-from streaming.engine import Engine, OnnxEngine, Rates
-from streaming.runner import Runner
-from streaming.stability import NEVER
+from asr.lm.folder import LanguageModel
+from asr.streaming.endpoint import NO_ENDPOINTS, EndpointRule
+from asr.streaming.engine import Engine, OnnxEngine, Rates
+from asr.streaming.runner import Runner
+from asr.streaming.stability import NEVER
+from asr.words.lexicon import Lexicon
+from asr.words.text import normalise
 
 CHUNK_SECONDS = 0.08
 LONG_PAUSE_SECONDS = 1.2

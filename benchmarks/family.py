@@ -31,16 +31,16 @@ from latency import delays, shown_words
 from measuring import RATE, Row, machine, parser, pin, speech, table
 
 from asr import Recognizer
-from asr.align import Aligner
-from asr.data import Utterance, load_audio, read_manifest
+from asr.acoustic.export import load_acoustic_model
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.data.manifest import Utterance, load_audio, read_manifest
+from asr.decoding.word_alignment import Aligner
 from asr.errors import DataError
-from asr.evaluate import TOTAL, Hypothesis, score
-from asr.export import load_acoustic_model
-from asr.gradient_distance import GradientDistance, draw, measure
-from asr.lexicon import Lexicon
-from asr.package import DEFAULT_MODEL, ModelPackage
-from asr.text import normalise
-from streaming.engine import OnnxEngine
+from asr.evaluation.gradients import GradientDistance, draw, measure
+from asr.evaluation.score import TOTAL, Hypothesis, score
+from asr.streaming.engine import OnnxEngine
+from asr.words.lexicon import Lexicon
+from asr.words.text import normalise
 
 CHUNK_MS = 160
 LENGTHS = (0, 2, 4, 8, 12, 1_000)  # seconds: borders of the classes of utterances

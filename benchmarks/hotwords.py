@@ -17,15 +17,15 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
-from asr.data import Utterance, load_audio, read_manifest
-from asr.graph_decoder import GraphDecoder
-from asr.hotword_graph import with_hotwords
-from asr.hotwords import Hotword
-from asr.language_model import LanguageModel
-from asr.package import DEFAULT_MODEL, ModelPackage
-from asr.text import normalise
-from asr.units import Units
-from streaming.engine import OnnxEngine
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.data.manifest import Utterance, load_audio, read_manifest
+from asr.decoding.acoustic_units import Units
+from asr.decoding.beam import GraphDecoder
+from asr.lm.folder import LanguageModel
+from asr.lm.hotword_graph import with_hotwords
+from asr.lm.hotwords import Hotword
+from asr.streaming.engine import OnnxEngine
+from asr.words.text import normalise
 
 COMMON = 10_000  # words of the lexicon that are taken for common
 LETTERS = 5

@@ -16,11 +16,11 @@ import jiwer
 import numpy as np
 
 from asr import Recognizer
-from asr.align import Aligner
-from asr.data import load_audio, read_manifest
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.data.manifest import load_audio, read_manifest
+from asr.decoding.word_alignment import Aligner
 from asr.errors import DataError
-from asr.lexicon import Lexicon
-from asr.package import DEFAULT_MODEL, ModelPackage
+from asr.words.lexicon import Lexicon
 
 
 def shown_words(recognizer: Recognizer, samples: np.ndarray, chunk: int) -> tuple[list[list[str]], list[str]]:

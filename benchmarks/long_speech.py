@@ -13,9 +13,9 @@ from pathlib import Path
 from accuracy import RATE, joined, run
 
 from asr import Recognizer
-from asr.data import load_audio, read_manifest
-from asr.evaluate import TOTAL
-from asr.package import DEFAULT_MODEL
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.data.manifest import load_audio, read_manifest
+from asr.evaluation.score import TOTAL
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 RATE = 16_000

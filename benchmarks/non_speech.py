@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from asr import Recognizer
-from asr.audio import AudioFile
-from asr.package import DEFAULT_MODEL
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.audio.files import AudioFile
 
 MINUTES = 10
 

@@ -19,8 +19,8 @@ import numpy as np
 from measuring import RATE, median_seconds, parser, pin, report, speech
 
 from asr import Recognizer
-from asr.package import DEFAULT_MODEL, ModelPackage
-from streaming.engine import OnnxEngine
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.streaming.engine import OnnxEngine
 
 CHUNK = 2_560
 BATCH = 64
@@ -49,8 +49,8 @@ def torch_rows(audio: np.ndarray, package: ModelPackage) -> dict[str, float]:
     try:
         import torch
 
-        from asr.export import load_acoustic_model
-        from streaming.engine import TorchEngine
+        from asr.acoustic.export import load_acoustic_model
+        from asr.streaming.engine import TorchEngine
     except ImportError:
         return {}
     torch.set_num_threads(1)

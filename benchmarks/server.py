@@ -30,10 +30,10 @@ import numpy as np
 import websockets
 
 from asr import Recognizer
-from asr.audio import AudioFile
-from asr.data import load_audio, read_manifest
-from asr.package import DEFAULT_MODEL
-from streaming.batcher import Batching
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.audio.files import AudioFile
+from asr.data.manifest import load_audio, read_manifest
+from asr.streaming.batcher import Batching
 
 PAUSE_SECONDS = 1.5  # between two recordings
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -17,10 +17,10 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from asr import Recognizer
-from asr.data import load_audio, read_manifest
-from asr.package import DEFAULT_MODEL
-from asr.text import normalise
-from streaming.stability import NEVER, StabilityRule
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.data.manifest import load_audio, read_manifest
+from asr.streaming.stability import NEVER, StabilityRule
+from asr.words.text import normalise
 
 RULES = {
     "never": NEVER,

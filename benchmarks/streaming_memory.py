@@ -18,13 +18,13 @@ from pathlib import Path
 
 from measuring import SAMPLES, parser, report
 
-from asr.data import AudioLocation, Utterance
-from asr.shar import find_shards, take_census
-from asr.shar_stream import Augmentation, Place, StreamedCorpus
-from asr.shar_write import write_shar
-from asr.text import normalise
-from asr.tokens import CHARACTERS, PHONES
-from models.acoustic import AcousticConfig
+from asr.data.manifest import AudioLocation, Utterance
+from asr.data.shar import find_shards, take_census
+from asr.data.stream import Augmentation, Place, StreamedCorpus
+from asr.data.write_shar import write_shar
+from asr.models.acoustic import AcousticConfig
+from asr.words.text import normalise
+from asr.words.tokens import CHARACTERS, PHONES
 
 CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES))
 SHARD_UTTERANCES = 200

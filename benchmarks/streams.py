@@ -17,7 +17,7 @@ import numpy as np
 from measuring import ALLOWED, RATE, parser, pin, report, resident_mb, speech
 
 from asr import Recognizer
-from streaming.batcher import Batching
+from asr.streaming.batcher import Batching
 
 CHUNK_SECONDS = 0.16
 WARM_UP_SECONDS = 1.0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from measuring import parser, report, table
 
-from asr.tokens import CHARACTERS, PHONES
-from models.acoustic import AcousticConfig, AcousticModel
+from asr.models.acoustic import AcousticConfig, AcousticModel
+from asr.words.tokens import CHARACTERS, PHONES
 
 H100_PEAK = 989e12  # bf16, dense, SXM: NVIDIA's data sheet, half of the figure it gives with sparsity
 VIEWS = 2

@@ -20,18 +20,18 @@ from pathlib import Path
 import torch
 from measuring import SAMPLES, parser, report
 
-from asr.augment import Augmenter
-from asr.corpus import Corpus
-from asr.data import AudioLocation, Utterance
-from asr.device import open_device
-from asr.feature_build import build_features
-from asr.lexicon import Lexicon
-from asr.team import Team
-from asr.text import normalise
-from asr.tokens import CHARACTERS, PHONES
-from asr.train import Trainer
-from asr.train_options import TrainOptions
-from models.acoustic import AcousticConfig
+from asr.data.augment_audio import Augmenter
+from asr.data.batches import Corpus
+from asr.data.compute_features import build_features
+from asr.data.manifest import AudioLocation, Utterance
+from asr.models.acoustic import AcousticConfig
+from asr.training.device import open_device
+from asr.training.loop import Trainer
+from asr.training.options import TrainOptions
+from asr.training.processes import Team
+from asr.words.lexicon import Lexicon
+from asr.words.text import normalise
+from asr.words.tokens import CHARACTERS, PHONES
 
 COPIES = 100  # of each recording
 LAYOUTS = ((1, 1), (1, 2), (2, 1))  # processes, threads in each

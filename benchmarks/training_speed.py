@@ -15,8 +15,8 @@ import time
 import torch
 from measuring import median_seconds, parser, report
 
-from asr.export import load_acoustic_model
-from asr.package import DEFAULT_MODEL, ModelPackage
+from asr.acoustic.export import load_acoustic_model
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 
 UTTERANCE_SECONDS = 8.0
 PARTS = ("forward", "loss", "backward", "optimiser")

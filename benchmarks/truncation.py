@@ -18,13 +18,13 @@ from measuring import parser, report
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 
-from asr.data import Utterance, load_audio, read_manifest
-from asr.export import load_acoustic_model
-from asr.lexicon import Lexicon
-from asr.package import DEFAULT_MODEL, ModelPackage
-from asr.segment_walk import passed
-from asr.tokens import PHONES, TokenTable
-from models.acoustic import AcousticModel
+from asr.acoustic.export import load_acoustic_model
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.data.manifest import Utterance, load_audio, read_manifest
+from asr.models.acoustic import AcousticModel
+from asr.training.tbptt_walk import passed
+from asr.words.lexicon import Lexicon
+from asr.words.tokens import PHONES, TokenTable
 
 LENGTHS = (0.24, 0.48, 0.96, 1.92, 3.84, 7.68, 15.36, 30.72)  # seconds
 

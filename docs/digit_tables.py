@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.audio import AudioFile
-from asr.sound_file import SoundFile
+from asr.audio.files import AudioFile
+from asr.audio.recording import SoundFile
 
 WORDS = "zero one two three four five six seven eight nine".split()
 NAME = re.compile(r"(\d)_([^_]+)_\d+\.\w+")

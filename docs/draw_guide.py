@@ -14,14 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from asr.audio import AudioFile
-from asr.export import load_acoustic_model
-from asr.package import DEFAULT_MODEL, ModelPackage
+from asr.acoustic.export import load_acoustic_model
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.audio.files import AudioFile
+from asr.models.acoustic import AcousticModel
+from asr.models.recurrent import RecurrentLayer
 from asr.recognizer import Recognizer
-from models.acoustic import AcousticModel
-from models.recurrent import RecurrentLayer
-from streaming.engine import OnnxEngine
-from streaming.results import Word
+from asr.streaming.engine import OnnxEngine
+from asr.streaming.results import Word
 
 ROOT = Path(__file__).parent.parent
 DPI = 110

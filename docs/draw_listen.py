@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 
 from asr import Recognizer
-from asr.audio import AudioFile
-from asr.captions import Status, TerminalCaptions
+from asr.audio.files import AudioFile
+from asr.output.captions import Status, TerminalCaptions
 
 DOCS = Path(__file__).parent
 NAMES = ("greeting", "weather", "request", "weather")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 
 ROOT = Path(__file__).parent.parent
 SPOKEN = ("greeting", "weather", "telephone", "directions")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.encoder import ENCODERS, Encoder, EncoderState
-from models.front import FRONTS, front
-from models.frontend import FrontendConfig, LogMel
+from asr.models.encoder import ENCODERS, Encoder, EncoderState
+from asr.models.front import FRONTS, front
+from asr.models.frontend import FrontendConfig, LogMel
 
 LEAST_CHANCE = 1e-30  # so that what a head thinks impossible has a logarithm
 

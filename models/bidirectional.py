@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.recurrent import SequenceDropout, remembering_lstm
+from asr.models.recurrent import SequenceDropout, remembering_lstm
 
 
 class BidirectionalLayer(nn.Module):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.bidirectional import BidirectionalLayer
-from models.recurrent import RecurrentLayer
+from asr.models.bidirectional import BidirectionalLayer
+from asr.models.recurrent import RecurrentLayer
 
 ENCODERS = ("rnn", "lstm", "blstm")
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streaming.engine import OnnxEngine, OnnxState, pieces
+from asr.streaming.engine import OnnxEngine, OnnxState, pieces
 
 ACTIVE_SECONDS = 1.0  # a stream that has not stepped for so long is not waited for
 ROWS = 1_024  # most frames of all streams together in one run: bounds memory, and how long a run lasts

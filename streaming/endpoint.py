@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streaming.engine import Rates
+from asr.streaming.engine import Rates
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from models.acoustic import AcousticModel, AcousticState
+    from asr.models.acoustic import AcousticModel, AcousticState
 
 BLOCK = "block_frames"  # the input of a bidirectional graph that says how many frames a block has
 PIECE_SECONDS = 10.0  # longest audio given to a network at once: bounds memory whatever the size of a chunk

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streaming.engine import Rates
+from asr.streaming.engine import Rates
 
 QUIET_RMS = 1e-4  # of full scale, -80 dB: three steps of 16 bits
 IMPOSSIBLE = -30.0  # nats, of every token but silence

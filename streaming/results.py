@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from streaming.engine import Rates
+    from asr.streaming.engine import Rates
 
 
 class WordSpan(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from streaming.endpoint import Endpointer, EndpointRule, EndpointState
-from streaming.engine import Engine
-from streaming.quiet import QuietFrames, QuietState
-from streaming.results import Result, Word, WordSpan
-from streaming.stability import StabilityRule, StabilityState, Stabilizer
+from asr.streaming.endpoint import Endpointer, EndpointRule, EndpointState
+from asr.streaming.engine import Engine
+from asr.streaming.quiet import QuietFrames, QuietState
+from asr.streaming.results import Result, Word, WordSpan
+from asr.streaming.stability import StabilityRule, StabilityState, Stabilizer
 
 PIECE_SECONDS = 1.0  # heard at once by a network that may have to hear it again, after forgetting
 

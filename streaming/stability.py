@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streaming.engine import Rates
-from streaming.results import WordSpan
+from asr.streaming.engine import Rates
+from asr.streaming.results import WordSpan
 
 
 @dataclass(frozen=True)

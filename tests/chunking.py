@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from streaming.engine import Engine
-from streaming.results import Result
-from streaming.runner import Runner
+from asr.streaming.engine import Engine
+from asr.streaming.results import Result
+from asr.streaming.runner import Runner
 
 # Chunks of one size, or of all sizes mixed from none and one sample up; what is left is one more chunk.
 chunk_sizes = st.one_of(

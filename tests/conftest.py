@@ -18,13 +18,13 @@ import pytest
 from hypothesis import settings
 from small_lm import write_small_lm
 
-from asr.audio import AudioFile
+from asr.acoustic.folder import DEFAULT_MODEL, shipped_models
+from asr.audio.files import AudioFile
 from asr.cli.main import main
-from asr.package import DEFAULT_MODEL, shipped_models
 from asr.recognizer import Recognizer
 
 if TYPE_CHECKING:
-    from models.acoustic import AcousticModel
+    from asr.models.acoustic import AcousticModel
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
@@ -55,9 +55,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with small random weights, scaled so that it says many words, though no sensible ones."""
     import torch
 
-    from asr.export import write_model_folder
-    from asr.tokens import CHARACTERS, PHONES
-    from models.acoustic import AcousticConfig, AcousticModel
+    from asr.acoustic.export import write_model_folder
+    from asr.models.acoustic import AcousticConfig, AcousticModel
+    from asr.words.tokens import CHARACTERS, PHONES
 
     torch.manual_seed(0)
     config = AcousticConfig(len(CHARACTERS), len(PHONES), size=32, look_ahead_frames=(2, 1, 0), phone_layer=2)

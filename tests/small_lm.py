@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.graph_build import arpa_words, build_graph
-from asr.language_model import DecodingWeights, write_language_model
-from asr.tokens import PHONES, TokenTable
+from asr.graph.build import arpa_words, build_graph
+from asr.lm.folder import DecodingWeights, write_language_model
+from asr.words.tokens import PHONES, TokenTable
 
 PHONE_TABLE = TokenTable(PHONES)
 # Probabilities and back-off weights as powers of ten. "sea" and "see" sound alike; "cat" is the beginning of "cattle".

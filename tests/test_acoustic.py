@@ -8,9 +8,9 @@ import torch
 from chunking import chunk_sizes, chunks
 from hypothesis import given
 
-from models.acoustic import AcousticConfig, AcousticModel
-from models.front import FRONTS
-from models.frontend import FrontendConfig, LogMel
+from asr.models.acoustic import AcousticConfig, AcousticModel
+from asr.models.front import FRONTS
+from asr.models.frontend import FrontendConfig, LogMel
 
 TINY = AcousticConfig(characters=29, phones=40, size=24, look_ahead_frames=(2, 0, 1, 0), phone_layer=3)
 

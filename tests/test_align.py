@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import SAMPLE_RATE, SAMPLES
 
-from asr.align import Aligner
-from asr.audio import AudioFile
+from asr.acoustic.folder import ModelPackage
+from asr.audio.files import AudioFile
 from asr.cli.main import main
+from asr.decoding.word_alignment import Aligner
 from asr.errors import DataError
-from asr.lexicon import Lexicon
-from asr.package import ModelPackage
+from asr.words.lexicon import Lexicon
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import SAMPLE_RATE, wav_bytes
 
-from asr.audio import AudioFile, RawAudio, looks_like_a_file
+from asr.audio.files import AudioFile, RawAudio, looks_like_a_file
 from asr.errors import AudioError
-from streaming.sources import resampled
+from asr.streaming.sources import resampled
 
 TONE_HZ = 440.0
 

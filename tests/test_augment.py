@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.augment import GAIN_DB, NOISE_SNR_DB, Augmenter, Perturbation
+from asr.data.augment_audio import GAIN_DB, NOISE_SNR_DB, Augmenter, Perturbation
 from asr.errors import AudioError, DataError
 
 RATE = 16_000

@@ -14,13 +14,12 @@ from chunking import chunk_sizes, chunks, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import streaming.batcher
-from asr.audio import AudioFile
+from asr.acoustic.folder import ModelPackage
+from asr.audio.files import AudioFile
 from asr.errors import UsageError
-from asr.package import ModelPackage
 from asr.recognizer import Recognizer
-from streaming.batcher import BatchedEngine, Batching
-from streaming.engine import OnnxEngine, OnnxState
+from asr.streaming.batcher import BatchedEngine, Batching
+from asr.streaming.engine import OnnxEngine, OnnxState
 
 SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.wav"))
 TOLERANCE = 1e-4  # of fp32 log-probabilities
@@ -78,7 +77,7 @@ def test_rows_do_not_depend_on_the_company(model_folder, recordings, sizes, opti
 @pytest.fixture
 def patient(engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch) -> BatchedEngine:
     """Waits for every stream that has ever stepped and not ended, for as long as a test may take."""
-    monkeypatch.setattr(streaming.batcher, "ACTIVE_SECONDS", PATIENCE)
+    monkeypatch.setattr("asr.streaming.batcher.ACTIVE_SECONDS", PATIENCE)
     return BatchedEngine(engine, Batching(wait_ms=PATIENCE * 1_000, at_once=1))
 
 
@@ -125,7 +124,7 @@ def test_a_lone_stream_does_not_wait(patient, recordings):
 
 
 def test_nobody_waits_longer_than_allowed_for_a_stream_that_starves(engine, recordings, monkeypatch):
-    monkeypatch.setattr(streaming.batcher, "ACTIVE_SECONDS", PATIENCE)
+    monkeypatch.setattr("asr.streaming.batcher.ACTIVE_SECONDS", PATIENCE)
     batched = BatchedEngine(engine, Batching(wait_ms=20, at_once=1))
     _, starved = batched.step(batched.start(), recordings[0][:8_000])
     (rows,) = in_threads([lambda: run(batched, list(chunks(recordings[1], [4_000] * 5)))])

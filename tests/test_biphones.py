@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.biphones import SILENCE, Biphones, Runs
+from asr.acoustic.phone_states import SILENCE, Biphones, Runs
 from asr.errors import DataError
-from asr.tokens import PHONES, TokenTable
+from asr.words.tokens import PHONES, TokenTable
 
 TABLE = TokenTable(PHONES)
 AA, B, S = (PHONES.index(phone) for phone in ("AA", "B", "S"))

@@ -12,12 +12,12 @@ import pytest
 from conftest import SAMPLES
 from serving import PATIENCE_SECONDS, Server, serving
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 from asr.cli.main import main
 from asr.client import Client
 from asr.errors import AudioError, ServerError, UsageError
 from asr.recognizer import Recognizer
-from streaming.results import Result
+from asr.streaming.results import Result
 
 KEY = "open sesame"
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from asr.alignment_store import AlignmentStore
-from asr.augment import Augmenter
-from asr.biphones import SILENCE, Biphones
-from asr.corpus import TAIL_FRAMES, Corpus
-from asr.data import read_manifest
-from asr.feature_build import build_features
-from asr.lexicon import Lexicon
-from asr.objective import Objective, loss_weights
-from asr.optimiser import learning_rate, moving_average
-from asr.starting_point import rivals_of
-from asr.tokens import CHARACTERS, PHONES
-from models.acoustic import AcousticConfig, AcousticModel
+from asr.acoustic.phone_states import SILENCE, Biphones
+from asr.data.alignments import AlignmentStore
+from asr.data.augment_audio import Augmenter
+from asr.data.batches import TAIL_FRAMES, Corpus
+from asr.data.compute_features import build_features
+from asr.data.manifest import read_manifest
+from asr.models.acoustic import AcousticConfig, AcousticModel
+from asr.training.losses import Objective, loss_weights
+from asr.training.optimiser import learning_rate, moving_average
+from asr.training.start import rivals_of
+from asr.words.lexicon import Lexicon
+from asr.words.tokens import CHARACTERS, PHONES
 
 CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES), size=16, look_ahead_frames=(2, 1, 0), phone_layer=2, dropout=0.0)
 TEXTS = ("hello there", "we all see", "good night", "one two three")

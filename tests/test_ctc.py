@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.ctc import GreedyDecoder
-from asr.tokens import CHARACTERS, PHONES
+from asr.decoding.greedy import GreedyDecoder
+from asr.words.tokens import CHARACTERS, PHONES
 
 SMALL = ("<blank>", "|", "a", "b")  # few symbols, so that random frames repeat and collapse often
 decoder = GreedyDecoder(SMALL)

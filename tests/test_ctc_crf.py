@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from asr.ctc_crf import log_denominator  # noqa: E402
-from asr.phone_ngram import phone_trigrams  # noqa: E402
+from asr.training.ctc_crf import log_denominator  # noqa: E402
+from asr.training.phone_trigrams import phone_trigrams  # noqa: E402
 
 SIZE = 4
 SEQUENCES = [np.array(ids) for ids in ([1, 2, 3], [3, 3, 1], [2], [1, 2, 2, 1, 3])]

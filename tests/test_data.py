@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.data import AudioLocation, Utterance, load_audio, merge, read_manifest
+from asr.data.manifest import AudioLocation, Utterance, load_audio, merge, read_manifest
 from asr.errors import AudioError, DataError
 
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "data" / "speech"

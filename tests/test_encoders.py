@@ -16,16 +16,15 @@ from conftest import SAMPLES, make_talkative
 from hypothesis import given, settings
 from torch import nn
 
-import streaming.engine
+from asr.acoustic.export import load_acoustic_model, write_model_folder
+from asr.acoustic.folder import ModelPackage
 from asr.cli.main import main
 from asr.errors import UsageError
-from asr.export import load_acoustic_model, write_model_folder
-from asr.package import ModelPackage
+from asr.models.acoustic import AcousticConfig, AcousticModel
 from asr.recognizer import Recognizer
-from asr.tokens import CHARACTERS, PHONES
-from models.acoustic import AcousticConfig, AcousticModel
-from streaming.batcher import BatchedEngine, Batching
-from streaming.engine import Engine, OnnxEngine, TorchEngine
+from asr.streaming.batcher import BatchedEngine, Batching
+from asr.streaming.engine import Engine, OnnxEngine, TorchEngine
+from asr.words.tokens import CHARACTERS, PHONES
 
 TOLERANCE = 1e-4  # of fp32 log-probabilities
 SIZES = {"characters": len(CHARACTERS), "phones": len(PHONES), "size": 16}
@@ -134,7 +133,7 @@ def test_full_context_is_an_ordinary_bidirectional_lstm(folders, short):
 
 def test_long_recordings_with_full_context_are_heard_in_long_blocks(folders, short, monkeypatch):
     whole = run(onnx_engine(folders["blstm"], full_context=True), [short])
-    monkeypatch.setattr(streaming.engine, "FULL_CONTEXT_SECONDS", 0.9)
+    monkeypatch.setattr("asr.streaming.engine.FULL_CONTEXT_SECONDS", 0.9)
     model = load_acoustic_model(folders["blstm"])
     for engine in (onnx_engine(folders["blstm"], True), TorchEngine(model, full_context=True)):
         rows = run(engine, chunks(short, [7_000] * 4))

@@ -8,10 +8,9 @@ import pytest
 from chunking import chunk_sizes, chunks, run
 from hypothesis import given
 
-import streaming.engine
-from asr.export import load_acoustic_model
-from asr.package import ModelPackage
-from streaming.engine import Engine, OnnxEngine, Rates, TorchEngine
+from asr.acoustic.export import load_acoustic_model
+from asr.acoustic.folder import ModelPackage
+from asr.streaming.engine import Engine, OnnxEngine, Rates, TorchEngine
 
 TOLERANCE = 1e-4  # of fp32 log-probabilities
 
@@ -126,7 +125,7 @@ def test_one_engine_serves_many_threads(engine, speech, whole):
 
 
 def test_big_chunks_are_cut_into_blocks(engine, speech, whole, monkeypatch):
-    monkeypatch.setattr(streaming.engine, "PIECE_SECONDS", 0.3)
+    monkeypatch.setattr("asr.streaming.engine.PIECE_SECONDS", 0.3)
     np.testing.assert_allclose(run(engine, [speech]), whole, atol=TOLERANCE)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.audio import AudioFile
-from asr.data import read_manifest
-from asr.evaluate import Hypothesis, recognise, score
-from asr.report import write_report
+from asr.audio.files import AudioFile
+from asr.data.manifest import read_manifest
+from asr.evaluation.report import write_report
+from asr.evaluation.score import Hypothesis, recognise, score
 
 
 def hypothesis(reference, text, source="a", seconds=2.0):

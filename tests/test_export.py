@@ -10,13 +10,13 @@ import onnxruntime
 import pytest
 import torch
 
-from asr.biphones import Biphones
+from asr.acoustic.export import hearing_phones, load_acoustic_model, write_model_folder
+from asr.acoustic.folder import ModelPackage
+from asr.acoustic.phone_states import Biphones
 from asr.errors import ModelError
-from asr.export import hearing_phones, load_acoustic_model, write_model_folder
-from asr.package import ModelPackage
-from asr.tokens import CHARACTERS, PHONES
-from models.acoustic import AcousticConfig, AcousticModel
-from streaming.engine import OnnxEngine, TorchEngine
+from asr.models.acoustic import AcousticConfig, AcousticModel
+from asr.streaming.engine import OnnxEngine, TorchEngine
+from asr.words.tokens import CHARACTERS, PHONES
 
 
 def run(session, samples, state):

@@ -13,13 +13,13 @@ import pytest
 import soundfile
 import torch
 
-import asr.feature_build
-from asr.augment import Augmenter
-from asr.data import AudioLocation, Utterance, load_audio, read_manifest
+import asr.data.compute_features
+from asr.data.augment_audio import Augmenter
+from asr.data.compute_features import build_features
+from asr.data.features import FeatureStore
+from asr.data.manifest import AudioLocation, Utterance, load_audio, read_manifest
 from asr.errors import DataError
-from asr.feature_build import build_features
-from asr.feature_store import FeatureStore
-from models.frontend import FrontendConfig, LogMel
+from asr.models.frontend import FrontendConfig, LogMel
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
@@ -42,7 +42,7 @@ def utterances(tmp_path_factory) -> list[Utterance]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(asr.feature_build, "PART_UTTERANCES", 3)
+    monkeypatch.setattr(asr.data.compute_features, "PART_UTTERANCES", 3)
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_interrupted_build_redoes_only_unfinished_parts(tmp_path, utterances, mo
         loaded.append(utterance.id)
         return load_audio(utterance, sample_rate)
 
-    monkeypatch.setattr(asr.feature_build, "load_audio", load_until_interrupted)
+    monkeypatch.setattr(asr.data.compute_features, "load_audio", load_until_interrupted)
     interrupt_at = 7  # within the third part
     with pytest.raises(KeyboardInterrupt):
         build_features(tmp_path / "resumed", utterances, Augmenter(seed=3), variants=2)
@@ -123,8 +123,8 @@ def test_killed_build_resumes(tmp_path, utterances):
     many = [Utterance(f"{u.id}-{copy}", u.text, u.seconds, "", "", u.audio) for copy in range(20) for u in utterances]
     (tmp_path / "utterances").write_bytes(pickle.dumps(many))
     script = (
-        "import pickle, asr.feature_build as build; from asr.augment import Augmenter;"
-        "from asr.feature_build import build_features; build.PART_UTTERANCES = 5;"
+        "import pickle, asr.data.compute_features as build; from asr.data.augment_audio import Augmenter;"
+        "from asr.data.compute_features import build_features; build.PART_UTTERANCES = 5;"
         f"build_features({str(tmp_path / 'store')!r}, pickle.load(open('utterances', 'rb')), Augmenter(seed=3), 3)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -135,11 +135,11 @@ def test_killed_build_resumes(tmp_path, utterances):
     assert build.wait() == -signal.SIGKILL  # it was still at work
     store = FeatureStore.open(tmp_path / "store")
     assert store.variants == [0] and len(store) == len(many)  # what was finished can be trained on
-    parts, asr.feature_build.PART_UTTERANCES = asr.feature_build.PART_UTTERANCES, 5
+    parts, asr.data.compute_features.PART_UTTERANCES = asr.data.compute_features.PART_UTTERANCES, 5
     try:
         store = build_features(tmp_path / "store", many, Augmenter(seed=3), variants=2)
     finally:
-        asr.feature_build.PART_UTTERANCES = parts
+        asr.data.compute_features.PART_UTTERANCES = parts
     assert_holds(store, many[:40], Augmenter(seed=3), 1)
     assert not (tmp_path / "store" / "parts").exists()
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.alignment_store import FILE_NAME, AlignmentStore, align_manifest
-from asr.data import Manifest, load_audio, read_manifest
+from asr.data.alignments import FILE_NAME, AlignmentStore, align_manifest
+from asr.data.manifest import Manifest, load_audio, read_manifest
+from asr.data.phone_alignment import SILENCE, Aligner, AlignmentError, align
 from asr.errors import DataError
-from asr.forced_alignment import SILENCE, Aligner, AlignmentError, align
-from asr.lexicon import Lexicon
-from asr.text import normalise
-from asr.tokens import PHONES
+from asr.words.lexicon import Lexicon
+from asr.words.text import normalise
+from asr.words.tokens import PHONES
 
 pytest.importorskip("pocketsphinx")
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,8 @@ import torch
 from conftest import SAMPLES
 
 from asr.cli.main import main
-from asr.gradient_distance import measure
-from models.acoustic import AcousticConfig, AcousticModel
+from asr.evaluation.gradients import measure
+from asr.models.acoustic import AcousticConfig, AcousticModel
 
 CONFIG = AcousticConfig(5, 5, size=6, look_ahead_frames=(2, 1, 0), phone_layer=2)
 SECONDS = 0.9

@@ -13,10 +13,10 @@ from test_graph_decoder import SURE, rows
 from test_graph_decoder import text as decoded
 from test_transcribe_command import one_line
 
+from asr.decoding.beam import GraphDecoder
 from asr.errors import UsageError
-from asr.grammar import Grammar, read_grammar
-from asr.grammar_graph import grammar_model
-from asr.graph_decoder import GraphDecoder
+from asr.lm.grammar import Grammar, read_grammar
+from asr.lm.grammar_graph import grammar_model
 from asr.recognizer import Recognizer
 
 LIGHTS = """\ufeff# what lamps are told

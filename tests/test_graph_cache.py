@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from small_lm import PHONE_TABLE
 
-from asr import graph_cache
-from asr.graph import Graph, StoredGraph
-from asr.graph_cache import cache_folder, fst_in_memory, kept_fst
-from asr.language_model import LanguageModel
-from asr.topology import ARC, HEADER, STATE, Layout, write_with_ctc
+from asr.graph import compiled
+from asr.graph.compiled import cache_folder, fst_in_memory, kept_fst
+from asr.graph.ctc_topology import ARC, HEADER, STATE, Layout, write_with_ctc
+from asr.graph.graph import Graph, StoredGraph
+from asr.lm.folder import LanguageModel
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_nothing_is_left_when_writing_fails(folder):
 def test_what_nobody_used_for_long_is_removed(graph, folder):
     graph.with_ctc(1.0, 0.5)
     (old,) = folder.iterdir()
-    past = time.time() - 86_400 * (graph_cache.KEPT_DAYS + 1)
+    past = time.time() - 86_400 * (compiled.KEPT_DAYS + 1)
     os.utime(old, (past, past))
     graph.with_ctc(1.0, 0.5)
     assert old.stat().st_mtime > past + 86_400, "using it renews it"
@@ -117,7 +117,7 @@ def test_a_stored_graph_is_the_graph(graph):
 def test_slices_do_not_show(graph, tmp_path, monkeypatch):
     files = []
     for size in (1, 3, 1 << 15):
-        monkeypatch.setattr("asr.topology.SLICE", size)
+        monkeypatch.setattr("asr.graph.ctc_topology.SLICE", size)
         files.append(tmp_path / str(size))
         with files[-1].open("wb") as file:
             write_with_ctc(graph, 1.25, 0.5, file)
@@ -134,8 +134,8 @@ def test_slices_do_not_show(graph, tmp_path, monkeypatch):
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows what is mapped")
 def test_the_file_is_mapped_and_not_read(small_lm_folder, folder):
     code = (
-        "import sys; from pathlib import Path; from asr.language_model import LanguageModel; "
-        "from asr.tokens import PHONES, TokenTable; "
+        "import sys; from pathlib import Path; from asr.lm.folder import LanguageModel; "
+        "from asr.words.tokens import PHONES, TokenTable; "
         "fst = LanguageModel.open(Path(sys.argv[1]), TokenTable(PHONES)).graph.with_ctc(1.0, 0.5); "
         "print('graph-' in Path('/proc/self/maps').read_text())"
     )

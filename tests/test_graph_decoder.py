@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_lm import ARPA, LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 
+from asr.decoding.beam import GraphDecoder
+from asr.decoding.search_options import SearchOptions
 from asr.errors import ModelError
-from asr.graph import Graph
-from asr.graph_decoder import GraphDecoder
-from asr.language_model import LanguageModel
-from asr.search_options import SearchOptions
-from asr.tokens import PHONES, TokenTable
+from asr.graph.graph import Graph
+from asr.lm.folder import LanguageModel
+from asr.words.tokens import PHONES, TokenTable
 
 SURE = SearchOptions(beam=1_000.0, most_active=100_000, certain_blank=1.0)
 

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from small_lm import LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 from test_graph_decoder import SURE, language_cost, text
 
-from asr.biphones import SILENCE, Biphones
-from asr.grammar_graph import grammar_model
-from asr.graph_decoder import GraphDecoder
-from asr.hotword_graph import with_hotwords
-from asr.hotwords import Hotword
-from asr.language_model import LanguageModel
-from asr.tokens import PHONES
-from asr.units import StateUnits
-from asr.word_starts import word_starts
+from asr.acoustic.phone_states import SILENCE, Biphones
+from asr.decoding.acoustic_units import StateUnits
+from asr.decoding.beam import GraphDecoder
+from asr.graph.word_starts import word_starts
+from asr.lm.folder import LanguageModel
+from asr.lm.grammar_graph import grammar_model
+from asr.lm.hotword_graph import with_hotwords
+from asr.lm.hotwords import Hotword
+from asr.words.tokens import PHONES
 
 STATE_WEIGHTS = replace(WEIGHTS, blank_penalty=0.25, silence_cost=0.4)
 

@@ -14,11 +14,11 @@ from small_lm import PHONE_TABLE
 from test_graph_decoder import SURE, random_rows, rows, text
 from test_transcribe_command import one_line
 
+from asr.decoding.beam import GraphDecoder
 from asr.errors import UsageError
-from asr.graph_decoder import GraphDecoder
-from asr.hotword_graph import NEW_WORD_COST, with_hotwords
-from asr.hotwords import DEFAULT_BOOST, Hotword, read_hotwords
-from asr.language_model import LanguageModel
+from asr.lm.folder import LanguageModel
+from asr.lm.hotword_graph import NEW_WORD_COST, with_hotwords
+from asr.lm.hotwords import DEFAULT_BOOST, Hotword, read_hotwords
 from asr.recognizer import Recognizer
 
 

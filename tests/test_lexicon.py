@@ -3,9 +3,9 @@ import random
 import pytest
 
 from asr.errors import DataError
-from asr.lexicon import Lexicon, read_entries
-from asr.pronounce import PronunciationModel
-from asr.tokens import PHONES
+from asr.words.letter_to_sound import PronunciationModel
+from asr.words.lexicon import Lexicon, read_entries
+from asr.words.tokens import PHONES
 
 
 @pytest.fixture(scope="module")

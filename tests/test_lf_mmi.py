@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from asr.biphones import Biphones  # noqa: E402
-from asr.lf_mmi import LatticeFreeMmi, log_denominator, log_of_chain  # noqa: E402
+from asr.acoustic.phone_states import Biphones  # noqa: E402
+from asr.training.mmi import LatticeFreeMmi, log_denominator, log_of_chain  # noqa: E402
 
 PHONES, STATES, FRAMES = 3, 7, torch.tensor([4, 3])  # two phones and the border
 

@@ -19,16 +19,16 @@ import pytest
 from conftest import SAMPLES
 from serving import PATIENCE_SECONDS
 
-from asr.audio import AudioFile
-from asr.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
+from asr.audio.files import AudioFile
+from asr.audio.recording import SoundFile
 from asr.cli.listen import _listen, _LocalEar
 from asr.cli.main import main
 from asr.cli.options import endpoint_rule
 from asr.errors import AudioError
+from asr.output.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
 from asr.recognizer import Recognizer
-from asr.sound_file import SoundFile
-from streaming.endpoint import EndpointRule
-from streaming.results import Result, Word
+from asr.streaming.endpoint import EndpointRule
+from asr.streaming.results import Result, Word
 
 STATUS = Status(3.0, -20.0, 0.1, 0.25, 0.02, 0.0, 0)
 GREETING = (SAMPLES / "greeting.txt").read_text()

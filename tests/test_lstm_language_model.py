@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from asr.cli.main import main
 from asr.errors import ModelError, UsageError
-from asr.language_export import export_language_model
-from asr.language_text import TextBatches, encode_texts
-from asr.language_training import LanguageTrainingOptions, train_language_model
-from asr.lstm_language_model import WEIGHTS, LstmLanguageModel, generate
-from asr.perplexity import measure
-from models.language import ENDS, LanguageConfig, LanguageModelNetwork
+from asr.lm.lstm import WEIGHTS, LstmLanguageModel, generate
+from asr.lm.perplexity import measure
+from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork
+from asr.training.language_export import export_language_model
+from asr.training.language_model import LanguageTrainingOptions, train_language_model
+from asr.training.language_text import TextBatches, encode_texts
 
 SENTENCE = "the quick brown fox jumps over the lazy dog"
 CONFIG = LanguageConfig((4, 8, 12), (8, 6, 4), 16, 2)
@@ -99,7 +99,7 @@ def test_a_run_goes_on_where_it_was_interrupted(trained, tmp_path, monkeypatch):
 
     (tmp_path / "whole").mkdir()
     whole, _ = run(tmp_path / "whole")
-    monkeypatch.setattr("asr.language_training.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("asr.training.language_model.SAVE_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, stop)
     again, complete = run(tmp_path)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from asr.mel_augment import MelAugment, warp_matrix
-from models.frontend import FrontendConfig, LogMel, mel_centres
+from asr.data.augment_mels import MelAugment, warp_matrix
+from asr.models.frontend import FrontendConfig, LogMel, mel_centres
 
 CONFIG = FrontendConfig()
 NOTHING = MelAugment(warp=0.0, gain_db=0.0, channel_db=0.0, noise_probability=0.0)

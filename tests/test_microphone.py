@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from asr import microphone as module
+from asr.audio import microphone as module
+from asr.audio.microphone import BLOCK_SECONDS, BUFFER_SECONDS, Microphone, find_device, input_devices
 from asr.errors import AudioError, UsageError
-from asr.microphone import BLOCK_SECONDS, BUFFER_SECONDS, Microphone, find_device, input_devices
 
 FINE = SimpleNamespace(input_overflow=False)
 OVERFLOWN = SimpleNamespace(input_overflow=True)

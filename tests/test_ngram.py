@@ -13,8 +13,8 @@ import pytest
 
 from asr.cli.main import main
 from asr.errors import DataError, UsageError
-from asr.ngram import NgramOptions, estimate, estimate_mixture, find_lmplz, write_corpus
-from asr.ngram_model import NgramModel
+from asr.lm.estimate import NgramOptions, estimate, estimate_mixture, find_lmplz, write_corpus
+from asr.lm.ngram import NgramModel
 from asr.recognizer import Recognizer
 
 TEXT = """It was the best of times,

@@ -19,9 +19,9 @@ from browser import chromium
 from conftest import SAMPLES, wav_bytes
 from serving import PATIENCE_SECONDS, Server, serving, streamed, text_of
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 from asr.client import Client
-from asr.subtitles import as_srt, as_vtt
+from asr.output.subtitles import as_srt, as_vtt
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, WebSocket

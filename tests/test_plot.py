@@ -69,6 +69,6 @@ def test_wrong_options_are_one_line(arguments, status, said, model_folder, tmp_p
 def test_a_missing_matplotlib_is_told(model_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "asr.plot", raising=False)
+    monkeypatch.delitem(sys.modules, "asr.evaluation.picture", raising=False)
     assert plot(monkeypatch, GREETING, "--model", model_folder) == 2
     assert "needs matplotlib" in capsys.readouterr().err

@@ -9,12 +9,12 @@ from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.audio import AudioFile
-from asr.pretty import pretty
-from asr.proper_names import count_names
+from asr.audio.files import AudioFile
 from asr.recognizer import Recognizer
-from streaming.endpoint import EndpointRule
-from streaming.results import Result, Word
+from asr.streaming.endpoint import EndpointRule
+from asr.streaming.results import Result, Word
+from asr.words.pretty import pretty
+from asr.words.proper_names import count_names
 
 WORDS = ("one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four "
          "third london cat the seen i i'm").split()  # fmt: skip

@@ -5,8 +5,8 @@ import pytest
 from chunking import chunk_sizes, chunks
 from hypothesis import given
 
-from streaming.engine import Rates
-from streaming.quiet import QUIET_RMS, QuietFrames
+from asr.streaming.engine import Rates
+from asr.streaming.quiet import QUIET_RMS, QuietFrames
 
 RATES = Rates(sample_rate=16_000, frame_samples=480, window_samples=1_360, delay_frames=8)
 QUIET = QuietFrames(RATES)

@@ -19,7 +19,7 @@ import pytest
 from conftest import SAMPLES
 from serving import PATIENCE_SECONDS
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 from asr.cli.main import main
 from asr.client import Client
 from asr.errors import ServerError, UsageError

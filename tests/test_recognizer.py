@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 
 from asr import Recognizer
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage, find_model
 from asr.errors import AudioError, DamagedAudioError, ModelError, RillError, UnknownModelError, UsageError
-from asr.package import DEFAULT_MODEL, ModelPackage, find_model
-from streaming.endpoint import EndpointRule
-from streaming.results import Result, Word, joined
+from asr.streaming.endpoint import EndpointRule
+from asr.streaming.results import Result, Word, joined
 
 
 def finals(results) -> list[Result]:

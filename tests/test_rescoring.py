@@ -5,14 +5,14 @@ import pytest
 import torch
 from small_lm import LEXICON, PHONE_TABLE
 
+from asr.decoding.beam import GraphDecoder
+from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import ModelError, UsageError
-from asr.graph_decoder import GraphDecoder
-from asr.language_model import LanguageModel
-from asr.lstm_language_model import write_lstm_language_model
+from asr.lm.folder import LanguageModel
+from asr.lm.lstm import write_lstm_language_model
+from asr.models.language import LanguageConfig, LanguageModelNetwork
 from asr.recognizer import Recognizer
-from asr.rescoring import Rescorer, Rescoring
-from models.language import LanguageConfig, LanguageModelNetwork
-from streaming.results import WordSpan
+from asr.streaming.results import WordSpan
 
 WORDS = ("</s>", "<unk>", *dict.fromkeys(word for word, _ in LEXICON))
 

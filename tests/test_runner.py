@@ -13,13 +13,13 @@ from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.audio import AudioFile
-from asr.ctc import GreedyDecoder
+from asr.audio.files import AudioFile
+from asr.decoding.greedy import GreedyDecoder
 from asr.recognizer import Recognizer
-from streaming.endpoint import Endpointer, EndpointRule, EndpointState
-from streaming.engine import Rates
-from streaming.results import Result, WordSpan, joined
-from streaming.runner import Runner
+from asr.streaming.endpoint import Endpointer, EndpointRule, EndpointState
+from asr.streaming.engine import Rates
+from asr.streaming.results import Result, WordSpan, joined
+from asr.streaming.runner import Runner
 
 SYMBOLS = ("<blank>", "|", *"abcdefghij")
 FRAME_SAMPLES = 3

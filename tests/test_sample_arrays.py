@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from asr.audio.samples import as_samples, check_rate
 from asr.errors import AudioError, UsageError
-from asr.samples import as_samples, check_rate
 
 
 @pytest.mark.parametrize(

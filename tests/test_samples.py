@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asr import Recognizer
-from asr.text import normalise
+from asr.words.text import normalise
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 RECORDINGS = sorted(SAMPLES.glob("*.wav"))

@@ -13,26 +13,26 @@ import pytest
 import torch
 from conftest import SAMPLES
 
-from asr.augment import Augmenter
 from asr.cli.main import main
-from asr.corpus import IGNORED, Corpus
-from asr.data import read_manifest
-from asr.device import open_device
+from asr.data.augment_audio import Augmenter
+from asr.data.augment_mels import MelAugment
+from asr.data.batches import IGNORED, Corpus
+from asr.data.compute_features import build_features
+from asr.data.manifest import read_manifest
+from asr.data.specaugment import SpecAugment
 from asr.errors import UsageError
-from asr.feature_build import build_features
-from asr.lexicon import Lexicon
-from asr.long_recordings import BORDER, LongBatch, LongRecordings
-from asr.mel_augment import MelAugment
-from asr.objective import Objective
-from asr.segment_walk import SegmentWalk, passed
-from asr.segments import SegmentOptions, plan_segments
-from asr.specaugment import SpecAugment
-from asr.team import Team
-from asr.tokens import CHARACTERS, PHONES
-from asr.train import Trainer
-from asr.train_options import TrainOptions
-from models.acoustic import AcousticConfig, AcousticModel
-from models.encoder import EncoderState
+from asr.models.acoustic import AcousticConfig, AcousticModel
+from asr.models.encoder import EncoderState
+from asr.training.device import open_device
+from asr.training.loop import Trainer
+from asr.training.losses import Objective
+from asr.training.options import TrainOptions
+from asr.training.processes import Team
+from asr.training.tbptt_batches import BORDER, LongBatch, LongRecordings
+from asr.training.tbptt_plan import SegmentOptions, plan_segments
+from asr.training.tbptt_walk import SegmentWalk, passed
+from asr.words.lexicon import Lexicon
+from asr.words.tokens import CHARACTERS, PHONES
 
 CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES), size=16, look_ahead_frames=(2, 1, 0), phone_layer=2, dropout=0.0)
 OPTIONS = SegmentOptions(seconds=8.0, recording_seconds=24.0)

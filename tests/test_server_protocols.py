@@ -25,10 +25,10 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.info import Describe, Info
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 from asr.cli.main import main
+from asr.output.subtitles import as_srt, as_vtt
 from asr.recognizer import Recognizer
-from asr.subtitles import as_srt, as_vtt
 
 GREETING, REQUEST, TELEPHONE = (SAMPLES / f"{name}.wav" for name in ("greeting", "request", "telephone"))
 FRIEND = "https://friend.example"

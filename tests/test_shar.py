@@ -9,21 +9,21 @@ import pytest
 import torch
 from conftest import SAMPLES
 
-from asr.augment import Augmenter
-from asr.corpus import Corpus
-from asr.data import AudioLocation, Utterance
-from asr.device import open_device
+from asr.data.augment_audio import Augmenter
+from asr.data.batches import Corpus
+from asr.data.compute_features import build_features
+from asr.data.manifest import AudioLocation, Utterance
+from asr.data.prepare import RecipeOptions, prepare
+from asr.data.shar import find_shards, take_census
+from asr.data.stream import Augmentation, StreamedCorpus, _Cuts, _lexicon
+from asr.data.write_shar import write_shar
 from asr.errors import DataError, UsageError
-from asr.feature_build import build_features
-from asr.recipe import RecipeOptions, prepare
-from asr.shar import find_shards, take_census
-from asr.shar_stream import Augmentation, StreamedCorpus, _Cuts, _lexicon
-from asr.shar_write import write_shar
-from asr.team import Team
-from asr.tokens import CHARACTERS, PHONES
-from asr.train import Trainer
-from asr.train_options import TrainOptions
-from models.acoustic import AcousticConfig
+from asr.models.acoustic import AcousticConfig
+from asr.training.device import open_device
+from asr.training.loop import Trainer
+from asr.training.options import TrainOptions
+from asr.training.processes import Team
+from asr.words.tokens import CHARACTERS, PHONES
 
 CONFIG = AcousticConfig(len(CHARACTERS), len(PHONES), size=8, look_ahead_frames=(1,), phone_layer=1, dropout=0.0)
 NAMES = ("greeting", "request", "directions", "weather")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
+from asr.audio.recording import SoundFile
 from asr.errors import UsageError
-from asr.sound_file import SoundFile
 
 RATE = 16_000
 SECOND = (0.5 * np.sin(np.arange(RATE) / 20)).astype(np.float32)
@@ -41,7 +41,7 @@ def test_a_killed_writer_leaves_what_it_wrote(tmp_path: Path, name: str, may_lac
 import os
 from pathlib import Path
 import numpy as np
-from asr.sound_file import SoundFile
+from asr.audio.recording import SoundFile
 file = SoundFile(Path({str(tmp_path / name)!r}), {RATE})
 for chunk in np.array_split((0.5 * np.sin(np.arange({RATE}) / 20)).astype(np.float32), 40):
     file.write(chunk)

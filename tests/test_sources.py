@@ -7,7 +7,7 @@ from conftest import SAMPLE_RATE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.sources import Resampler, rechunked, resampled
+from asr.streaming.sources import Resampler, rechunked, resampled
 
 
 @pytest.mark.parametrize("source_rate", [8_000, 11_025, 16_000, 44_100, 48_000])

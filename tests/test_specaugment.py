@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.specaugment import SpecAugment
+from asr.data.specaugment import SpecAugment
 
 FILL = torch.arange(80.0) - 500
 

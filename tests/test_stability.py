@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_runner import RATES, RULE, SpellingEngine, runner, spelled
 
-from streaming.results import Result, WordSpan
-from streaming.runner import Runner
-from streaming.stability import NEVER, StabilityRule, StabilityState, Stabilizer
+from asr.streaming.results import Result, WordSpan
+from asr.streaming.runner import Runner
+from asr.streaming.stability import NEVER, StabilityRule, StabilityState, Stabilizer
 
 SAME = StabilityRule(look_seconds=0.06, unchanged_seconds=0.12)  # looks every 2 frames, unchanged for 4
 BEHIND = StabilityRule(look_seconds=0.06, unchanged_seconds=0.0, behind_seconds=0.3)  # 10 frames

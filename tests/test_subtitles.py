@@ -10,8 +10,18 @@ import pytest
 from conftest import SAMPLES
 
 from asr.cli.main import main
-from asr.subtitles import CUE_LINES, CUE_SECONDS, LINE_CHARACTERS, as_ctm, as_document, as_srt, as_tsv, as_vtt, cues
-from streaming.results import Result, Word
+from asr.output.subtitles import (
+    CUE_LINES,
+    CUE_SECONDS,
+    LINE_CHARACTERS,
+    as_ctm,
+    as_document,
+    as_srt,
+    as_tsv,
+    as_vtt,
+    cues,
+)
+from asr.streaming.results import Result, Word
 
 
 def spoken(text: str, start: float = 0.0, pace: float = 0.4) -> list[Word]:

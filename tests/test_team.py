@@ -11,9 +11,9 @@ import time
 import pytest
 from conftest import SAMPLES
 
-from asr import checkpoint
 from asr.cli.main import main
 from asr.errors import DataError
+from asr.training import checkpoint
 
 TINY = ("--size", "16", "--look-ahead", "1,0", "--masks", "0.5", "--dropout", "0.1", "--views", "2", "--no-align",
         "--variants", "1", "--batch-seconds", "40", "--threads", "1", "--workers", "0", "--precision", "32-true",

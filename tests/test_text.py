@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import DataError
-from asr.text import normalise, unusable_characters
+from asr.words.text import normalise, unusable_characters
 
 NORMAL_FORM = re.compile(r"[a-z']+( [a-z']+)*|")
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import DataError
-from asr.tokens import BLANK, CHARACTERS, PHONES, WORD_BORDER, TokenTable
+from asr.words.tokens import BLANK, CHARACTERS, PHONES, WORD_BORDER, TokenTable
 
 
 def test_the_two_token_sets():

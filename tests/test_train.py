@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import SAMPLES, SPEECH_DATA
 
-from asr.data import load_audio, read_manifest
+from asr.data.manifest import load_audio, read_manifest
 
 SMALL = ("--front", "stack", "--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "0",
          "--changes", "0", "--views", "1", "--variants", "1", "--no-align",

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 
 from asr.cli.main import main
 from asr.errors import DataError, UsageError
-from asr.search_space import TRAINING, Range, read_space
-from asr.study import Attempt, StudyOptions, counted, open_study, search
-from asr.study_report import importances, write_study_report
+from asr.tuning.report import importances, write_study_report
+from asr.tuning.space import TRAINING, Range, read_space
+from asr.tuning.study import Attempt, StudyOptions, counted, open_study, search
 
 SPACE = """
 epochs = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.word_times import spans_of_words
+from asr.decoding.word_times import spans_of_words
 
 ONE, TWO, THREE = ((1, 2),), ((2, 3), (2,)), ((3, 1, 1),)
 

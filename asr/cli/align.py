@@ -25,11 +25,11 @@ def align(
 
     import numpy as np
 
-    from asr.align import Aligner
-    from asr.audio import AudioFile
+    from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+    from asr.audio.files import AudioFile
+    from asr.decoding.word_alignment import Aligner
     from asr.errors import DataError, UsageError
-    from asr.lexicon import Lexicon, read_entries
-    from asr.package import DEFAULT_MODEL, ModelPackage
+    from asr.words.lexicon import Lexicon, read_entries
 
     if format not in ("tsv", "jsonl"):
         raise UsageError(f"unknown format {format!r}; give tsv or jsonl")

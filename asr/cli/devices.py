@@ -5,8 +5,8 @@ from __future__ import annotations
 
 def devices() -> int:
     """List microphones: index, name, channels, the sample rate each prefers; the default one is marked."""
+    from asr.audio.microphone import input_devices
     from asr.cli.main import complain
-    from asr.microphone import input_devices
 
     found = input_devices()
     for device in found:

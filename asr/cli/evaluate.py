@@ -59,16 +59,16 @@ def evaluate(
     from asr.cli.training_extra import training_extra
 
     with training_extra():
-        from asr.data import load_audio, merge, read_manifest
-        from asr.evaluate import recognise, score
-        from asr.report import write_report
+        from asr.data.manifest import load_audio, merge, read_manifest
+        from asr.evaluation.report import write_report
+        from asr.evaluation.score import recognise, score
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 
-    from asr.package import DEFAULT_MODEL
+    from asr.acoustic.folder import DEFAULT_MODEL
+    from asr.output.formats import LineWriter
     from asr.recognizer import Recognizer
-    from asr.writers import LineWriter
 
     if report is not None:
         _check_report(report)

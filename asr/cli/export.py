@@ -20,11 +20,11 @@ def export(
     from asr.cli.training_extra import training_extra
 
     with training_extra():
-        from asr.biphones import Biphones
-        from asr.checkpoint import averaged_model
-        from asr.export import hearing_phones, write_model_folder
-        from asr.package import STATES
-        from asr.tokens import PHONES, TokenTable
+        from asr.acoustic.export import hearing_phones, write_model_folder
+        from asr.acoustic.folder import STATES
+        from asr.acoustic.phone_states import Biphones
+        from asr.training.checkpoint import averaged_model
+        from asr.words.tokens import PHONES, TokenTable
 
     model = averaged_model(run)
     biphones = Biphones.read(run / STATES, TokenTable(PHONES)) if model.config.states else None

@@ -38,12 +38,12 @@ from asr.cli.options import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from asr.captions import Captions
+    from asr.audio.microphone import Microphone
+    from asr.audio.recording import SoundFile
     from asr.client import RemoteStream
-    from asr.microphone import Microphone
+    from asr.output.captions import Captions
     from asr.recognizer import Recognizer
-    from asr.sound_file import SoundFile
-    from streaming.results import Result
+    from asr.streaming.results import Result
 
 FORMATS = ("txt", "jsonl")
 LAG_SECONDS = 2.0  # of audio waiting: it is time to say so
@@ -81,11 +81,11 @@ def listen(
     On a terminal the words appear at once, those that may still change dim. Elsewhere each finished utterance is a
     line. Ctrl-C, or --seconds, ends it with the last words.
     """
+    from asr.acoustic.folder import DEFAULT_MODEL
+    from asr.audio.microphone import Microphone, find_device
+    from asr.audio.recording import SoundFile, check_sound_path
     from asr.errors import UsageError
-    from asr.microphone import Microphone, find_device
-    from asr.package import DEFAULT_MODEL
     from asr.recognizer import Recognizer, chunk_samples
-    from asr.sound_file import SoundFile, check_sound_path
 
     check_server_options(
         server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
@@ -155,10 +155,10 @@ def _listen(
 ) -> None:
     import numpy as np
 
-    from asr.captions import Status
     from asr.cli.main import complain
     from asr.errors import AudioError
     from asr.interrupt import deferred_interrupt
+    from asr.output.captions import Status
 
     computing = 0.0
     told_lost, told_late = 0.0, False
@@ -214,7 +214,7 @@ def _listen(
 
 
 def _captions(format: str) -> Captions:
-    from asr.captions import EventCaptions, LineCaptions, TerminalCaptions
+    from asr.output.captions import EventCaptions, LineCaptions, TerminalCaptions
 
     if format == "jsonl":
         return EventCaptions()

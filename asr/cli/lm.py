@@ -54,9 +54,9 @@ def build(
     from rich.console import Console
 
     from asr.errors import UsageError
-    from asr.language_model_build import build_language_model
-    from asr.lexicon import read_entries
-    from asr.ngram import NgramOptions
+    from asr.lm.build import build_language_model
+    from asr.lm.estimate import NgramOptions
+    from asr.words.lexicon import read_entries
 
     console = Console(stderr=True, highlight=False)
     try:
@@ -125,15 +125,15 @@ def train_lstm(
     with training_extra():
         import torch
 
-        from asr.language_export import export_language_model
-        from asr.language_text import encode_texts
-        from asr.language_training import LanguageTrainingOptions, Progress, train_language_model
+        from asr.training.language_export import export_language_model
+        from asr.training.language_model import LanguageTrainingOptions, Progress, train_language_model
+        from asr.training.language_text import encode_texts
     from rich.console import Console
 
     from asr.cli.main import INTERRUPTED
     from asr.errors import UsageError
-    from asr.language_model import LEXICON
-    from models.language import LanguageConfig
+    from asr.lm.folder import LEXICON
+    from asr.models.language import LanguageConfig
 
     console = Console(stderr=True, highlight=False)
     try:
@@ -197,9 +197,9 @@ def generate(
     words: Annotated[int, typer.Option(help="How many.")] = 50,
 ) -> None:
     """Let an LSTM language model go on from a prompt; a line a sentence."""
-    from asr.lstm_language_model import LstmLanguageModel
-    from asr.lstm_language_model import generate as drawn
-    from asr.text import normalise
+    from asr.lm.lstm import LstmLanguageModel
+    from asr.lm.lstm import generate as drawn
+    from asr.words.text import normalise
 
     model = LstmLanguageModel.open(folder)
     sentence = normalise(prompt).split()
@@ -214,9 +214,9 @@ def generate(
 
 
 def _print_perplexities(texts: list[Path], folder: Path, ngram: Path | None, carry: bool) -> None:
-    from asr.lstm_language_model import LstmLanguageModel
-    from asr.ngram_model import NgramModel
-    from asr.perplexity import measure
+    from asr.lm.lstm import LstmLanguageModel
+    from asr.lm.ngram import NgramModel
+    from asr.lm.perplexity import measure
 
     model = LstmLanguageModel.open(folder)
     other = None if ngram is None else NgramModel.read(ngram)

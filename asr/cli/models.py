@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def models() -> None:
     """List the shipped models: name, size of what a recogniser loads, folder."""
-    from asr.package import DEFAULT_MODEL, shipped_models
+    from asr.acoustic.folder import DEFAULT_MODEL, shipped_models
 
     for name, folder in shipped_models().items():
         files = [folder / "model.onnx", *(folder / "lm").glob("*")]

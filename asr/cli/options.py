@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from asr.rescoring import Rescoring
-    from streaming.endpoint import EndpointRule
+    from asr.decoding.rescoring import Rescoring
+    from asr.streaming.endpoint import EndpointRule
 
 Model = Annotated[str | None, typer.Option("--model", help="A shipped model (see asr models) or a model folder.")]
 EngineName = Annotated[str, typer.Option("--engine", help="onnx, int8 (faster), or torch.")]
@@ -72,7 +72,7 @@ def endpoint_rule(
     import math
 
     from asr.errors import UsageError
-    from streaming.endpoint import EndpointRule
+    from asr.streaming.endpoint import EndpointRule
 
     given = {"--end-silence": end_silence, "--end-sentence": end_sentence, "--lead-silence": lead_silence,
              "--longest": longest}  # fmt: skip
@@ -92,8 +92,8 @@ def endpoint_rule(
 
 def rescoring(folder: Path | None, weight: float | None, best: int | None, alone: bool) -> Rescoring | None:
     """How options ask for finals to be rescored, if they do; raises UsageError for numbers that make no sense."""
+    from asr.decoding.rescoring import Rescoring
     from asr.errors import UsageError
-    from asr.rescoring import Rescoring
 
     given = {"weight": weight, "hypotheses": best}
     if folder is None:

@@ -47,14 +47,14 @@ def plot(
     with training_extra():  # which has matplotlib, and torch for the mel energies
         import numpy as np
 
-        from asr.plot import draw
+        from asr.evaluation.picture import draw
     if gradients:
         if start or decoder or lm or engine != "onnx":
             raise UsageError("--gradients is of the network alone; leave out --start, --engine, --decoder, --lm")
         _draw_gradients(audio, picture, model, seconds)
         return
-    from asr.audio import AudioFile
-    from asr.package import DEFAULT_MODEL, ModelPackage
+    from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+    from asr.audio.files import AudioFile
     from asr.recognizer import Recognizer
 
     package = ModelPackage.open(model or DEFAULT_MODEL)
@@ -84,11 +84,11 @@ def _draw_gradients(audio: Path, picture: Path, model: str | None, seconds: floa
         import numpy as np
         import torch
 
-        from asr.export import load_acoustic_model
-        from asr.gradient_distance import draw, measure
-    from asr.audio import AudioFile
+        from asr.acoustic.export import load_acoustic_model
+        from asr.evaluation.gradients import draw, measure
+    from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+    from asr.audio.files import AudioFile
     from asr.errors import AudioError, UsageError
-    from asr.package import DEFAULT_MODEL, ModelPackage
 
     package = ModelPackage.open(model or DEFAULT_MODEL)
     network = load_acoustic_model(package.folder)

@@ -79,14 +79,14 @@ def serve(
         raise UsageError(
             f"asr serve needs {error.name}, which is not installed: pip install 'rill-asr[serve]'"
         ) from error
-    from asr.package import DEFAULT_MODEL
+    from asr.acoustic.folder import DEFAULT_MODEL
     from asr.recognizer import Recognizer
     from asr.server.app import create_app
     from asr.server.metrics import Metrics
     from asr.server.options import MIB, ServerOptions
     from asr.server.run import Address
     from asr.server.run import serve as run
-    from streaming.batcher import Batching
+    from asr.streaming.batcher import Batching
 
     try:
         options = ServerOptions(

@@ -30,8 +30,8 @@ def synthesise(
     from asr.errors import UsageError
 
     with training_extra():
-        from asr.synthesise import plan, require_voices
-        from asr.synthesise import synthesise as speak_all
+        from asr.data.synthetic import plan, require_voices
+        from asr.data.synthetic import synthesise as speak_all
 
     shares = share or [1 / len(texts)] * len(texts)
     if len(shares) != len(texts):

@@ -11,9 +11,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from asr.corpus import Corpus
-    from asr.segments import SegmentOptions
-    from asr.train import Trainer
+    from asr.data.batches import Corpus
+    from asr.training.loop import Trainer
+    from asr.training.tbptt_plan import SegmentOptions
 
 SEGMENTS_A_RECORDING = 6
 LOOK_AHEAD = {"lstm": "2,2,2,2,0", "blstm": "0,0,0,0,0"}
@@ -127,15 +127,15 @@ def train(
     with training_extra():
         import torch
 
-        from asr.device import open_device
-        from asr.mel_augment import MelAugment
-        from asr.recipe import RecipeOptions, prepare, write_rejected
-        from asr.specaugment import SpecAugment
-        from asr.team import Team
-        from asr.tokens import CHARACTERS, PHONES
-        from asr.train import Trainer
-        from asr.train_options import TrainOptions
-        from models.acoustic import AcousticConfig
+        from asr.data.augment_mels import MelAugment
+        from asr.data.prepare import RecipeOptions, prepare, write_rejected
+        from asr.data.specaugment import SpecAugment
+        from asr.models.acoustic import AcousticConfig
+        from asr.training.device import open_device
+        from asr.training.loop import Trainer
+        from asr.training.options import TrainOptions
+        from asr.training.processes import Team
+        from asr.words.tokens import CHARACTERS, PHONES
     if threads:
         torch.set_num_threads(threads)
     try:
@@ -195,7 +195,7 @@ def shares_of(options: list[str]) -> tuple[tuple[str, float], ...]:
 
 def _segments(seconds: float | None, pass_state: float | None, recording: float | None) -> SegmentOptions | None:
     from asr.errors import UsageError
-    from asr.segments import SegmentOptions
+    from asr.training.tbptt_plan import SegmentOptions
 
     if seconds is None:
         if pass_state is not None or recording is not None:

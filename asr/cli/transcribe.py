@@ -35,7 +35,7 @@ from asr.cli.options import (
 
 if TYPE_CHECKING:
     from asr.cli.transcribers import Outcome
-    from asr.outputs import Recording
+    from asr.output.files import Recording
 
 STDIN = "-"
 
@@ -89,15 +89,15 @@ def transcribe(
     place that it has in the folder given. A file that fails is named on stderr, the others are still transcribed, and
     the exit status is 1. Ctrl-C prints what was heard so far; a folder of texts is gone on with by --resume.
     """
+    from asr.acoustic.folder import DEFAULT_MODEL
     from asr.cli.main import INTERRUPTED, complain
     from asr.cli.progress import progress
     from asr.cli.transcribers import by_ray, by_server, here
     from asr.errors import ServerError
-    from asr.outputs import OutputFolder, find_recordings, parse_formats
-    from asr.package import DEFAULT_MODEL
+    from asr.output.files import OutputFolder, find_recordings, parse_formats
+    from asr.output.formats import LineWriter, line_format
+    from asr.output.subtitles import DOCUMENTS
     from asr.recognizer import Recognizer, chunk_samples
-    from asr.subtitles import DOCUMENTS
-    from asr.writers import LineWriter, line_format
 
     formats = parse_formats(format)
     _check_options(files, output, raw_rate, jobs)
@@ -165,7 +165,7 @@ def transcribe(
 
 
 def _check_options(files: list[str], output: Path | None, raw_rate: int | None, jobs: int) -> None:
-    from asr.samples import check_rate
+    from asr.audio.samples import check_rate
 
     if files.count(STDIN) > 1:
         raise _usage("- was given more than once; stdin can be read only once")
@@ -183,7 +183,7 @@ def _check_options(files: list[str], output: Path | None, raw_rate: int | None, 
 
 def _wants_folder(formats: tuple[str, ...], output: Path | None, several: bool, of_folder: bool) -> bool:
     """Whether each recording gets its own files; raises UsageError when it should, and there is no place for them."""
-    from asr.subtitles import DOCUMENTS
+    from asr.output.subtitles import DOCUMENTS
 
     needed = len(formats) > 1 or (several and formats[0] in DOCUMENTS)
     if output is None:
@@ -195,7 +195,7 @@ def _wants_folder(formats: tuple[str, ...], output: Path | None, several: bool, 
 
 
 def _batching(jobs: int, engine: str, full_context: bool):
-    from streaming.batcher import Batching
+    from asr.streaming.batcher import Batching
 
     return Batching(wait_ms=0) if jobs > 1 and engine != "torch" and not full_context else None
 

@@ -9,13 +9,13 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asr.audio import AudioFile, RawAudio, looks_like_a_file
+from asr.audio.files import AudioFile, RawAudio, looks_like_a_file
 from asr.cli.progress import Progress
 from asr.errors import AudioError, RillError, ServerError, UsageError
-from asr.outputs import STDIN, Recording
+from asr.output.files import STDIN, Recording
 from asr.recognizer import Recognizer, Transcript
-from streaming.results import Result
-from streaming.sources import rechunked
+from asr.streaming.results import Result
+from asr.streaming.sources import rechunked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def by_server(address: str, api_key: str | None, chunk_ms: int, raw_rate: int | 
 
 def by_ray(stack: ExitStack, jobs: int, chunk_ms: int, model: str, options: dict[str, Any]) -> Transcribed:
     """By workers of a Ray cluster, which end with the stack."""
-    from asr.ray_workers import RayWorkers
+    from asr.cli.ray_workers import RayWorkers
 
     workers = stack.enter_context(RayWorkers(jobs, chunk_ms, model, **options))
 

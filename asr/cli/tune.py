@@ -10,9 +10,9 @@ import typer
 from asr.cli.options import LanguageModelFolder
 
 if TYPE_CHECKING:
-    from asr.decoding_trial import DecodingTrial
-    from asr.search_space import SearchSpace
-    from asr.training_trial import TrainingTrial
+    from asr.tuning.decoding_trial import DecodingTrial
+    from asr.tuning.space import SearchSpace
+    from asr.tuning.training_trial import TrainingTrial
 
 GOALS = {"wer": "dev word error rate", "cer": "dev character error rate", "per": "dev phone error rate"}
 
@@ -74,7 +74,7 @@ def tune(
         import optuna  # noqa: F401 - so that a missing one is told before anything else
         import sklearn  # noqa: F401
 
-        from asr.study import StudyOptions, only_one, open_study, search
+        from asr.tuning.study import StudyOptions, only_one, open_study, search
     if report:
         _report(study, console)
         return
@@ -110,7 +110,7 @@ def tune(
 
 
 def _space(path: Path | None, decoding: bool) -> SearchSpace:
-    from asr.search_space import DECODING, TRAINING, read_space
+    from asr.tuning.space import DECODING, TRAINING, read_space
 
     usual = DECODING if decoding else TRAINING
     return usual if path is None else read_space(path, usual)
@@ -121,8 +121,8 @@ def _decoding(
 ) -> tuple[SearchSpace, DecodingTrial]:
     import os
 
-    from asr.decoding_trial import DecodingTrial
-    from asr.graph_cache import FOLDER_VARIABLE
+    from asr.graph.compiled import FOLDER_VARIABLE
+    from asr.tuning.decoding_trial import DecodingTrial
 
     os.environ[FOLDER_VARIABLE] = ""  # every trial composes a graph of its own: 150 MB that nobody wants again
     study.mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,8 @@ def _training(
     study: Path, tables: list[Path], dev: Path, noise: Path | None, rooms: Path | None, cache: Path, variants: int,
     align: bool, views: int, seed: int, goal: str, device: str, precision: str, threads: int | None,
 ) -> TrainingTrial:  # fmt: skip
-    from asr.recipe import RecipeOptions
-    from asr.training_trial import TrainingTrial
+    from asr.data.prepare import RecipeOptions
+    from asr.tuning.training_trial import TrainingTrial
 
     recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
     return TrainingTrial(study, recipe, cache, goal, views, None, seed, device, precision, threads)
@@ -144,8 +144,8 @@ def _training(
 def _prepare(trial: TrainingTrial, workers: int, console) -> None:
     """Compute features and alignments once, before workers want them."""
     from asr.cli.train import bar
-    from asr.recipe import prepare, write_rejected
-    from asr.training_trial import USUAL, model_config
+    from asr.data.prepare import prepare, write_rejected
+    from asr.tuning.training_trial import USUAL, model_config
 
     with bar(console) as shown:
         task = shown.add_task("aligning", visible=False)
@@ -163,9 +163,9 @@ def _report(folder: Path, console) -> None:
 
     from optuna.trial import TrialState
 
-    from asr.study import open_study, run_number
-    from asr.study_report import write_study_report
-    from asr.training_trial import run_folder
+    from asr.tuning.report import write_study_report
+    from asr.tuning.study import open_study, run_number
+    from asr.tuning.training_trial import run_folder
 
     study = open_study(folder)
     page, *_ = write_study_report(study, folder)

@@ -13,7 +13,7 @@ from asr.server.failures import ClientError, Gone
 from asr.server.inbox import End, Inbox
 from asr.server.log import log
 from asr.server.service import Service
-from streaming.results import Result
+from asr.streaming.results import Result
 
 Send = Callable[[Any], Awaitable[None]]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from asr.audio.samples import as_samples, check_rate
 from asr.errors import UsageError
-from asr.samples import as_samples, check_rate
 from asr.server.failures import ClientError
-from streaming.sources import Resampler
+from asr.streaming.sources import Resampler
 
 BIAS = 33 << 2  # of G.711 mu-law, at 16 bits
 

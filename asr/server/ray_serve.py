@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.acoustic.folder import DEFAULT_MODEL
 from asr.errors import ServerError, UsageError
-from asr.package import DEFAULT_MODEL
 from asr.server.options import ServerOptions
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Fleet:
         from asr.recognizer import Recognizer
         from asr.server.app import create_app
         from asr.server.metrics import Metrics
-        from streaming.batcher import Batching
+        from asr.streaming.batcher import Batching
 
         metrics = Metrics()
         observe = metrics.batch_size.observe

@@ -11,7 +11,7 @@ from asr.recognizer import Recognizer
 from asr.server.inbox import Audio
 from asr.server.pcm import Pcm
 from asr.server.service import Service
-from streaming.results import Result
+from asr.streaming.results import Result
 
 
 class Stream:

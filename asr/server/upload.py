@@ -14,13 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
-from asr.audio import AudioFile
+from asr.audio.files import AudioFile
 from asr.recognizer import FILE_CHUNK_MS, chunk_samples
 from asr.server.failures import ClientError, Gone
 from asr.server.options import MIB
 from asr.server.service import Service
-from streaming.results import Result
-from streaming.sources import rechunked
+from asr.streaming.results import Result
+from asr.streaming.sources import rechunked
 
 
 class NamedUpload:

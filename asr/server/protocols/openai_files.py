@@ -17,13 +17,13 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import Receive, Scope, Send
 
 from asr.errors import RillError
+from asr.output.subtitles import as_srt, as_vtt
+from asr.server.committed_text import GrowingText
 from asr.server.failures import ClientError, Gone, bearer, check_key
-from asr.server.growing import GrowingText
 from asr.server.log import log
 from asr.server.service import Service
 from asr.server.upload import Recording, received_form
-from asr.subtitles import as_srt, as_vtt
-from streaming.results import Result, Word, joined
+from asr.streaming.results import Result, Word, joined
 
 NAME = "openai"
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")

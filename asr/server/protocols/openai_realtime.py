@@ -8,16 +8,16 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from asr.server.committed_text import GrowingText
 from asr.server.conversation import Send, log_results
 from asr.server.failures import ClientError
-from asr.server.growing import GrowingText
 from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
 from asr.server.stream import Stream
 from asr.server.websocket import json_object
-from streaming.endpoint import EndpointRule
-from streaming.results import Result
+from asr.streaming.endpoint import EndpointRule
+from asr.streaming.results import Result
 
 NAME = "realtime"
 FORMATS = {"audio/pcm": ("s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from asr.output.formats import word_fields
 from asr.server.conversation import Send, log_results
 from asr.server.failures import ClientError
 from asr.server.inbox import Audio, End
@@ -12,8 +13,7 @@ from asr.server.pcm import Pcm
 from asr.server.service import Service
 from asr.server.stream import Stream
 from asr.server.websocket import json_object
-from asr.writers import word_fields
-from streaming.results import Result
+from asr.streaming.results import Result
 
 NAME = "stream"
 FORMATS = ("s16le", "f32le")

@@ -13,7 +13,7 @@ from asr.server.pcm import Pcm
 from asr.server.service import Service
 from asr.server.stream import Stream
 from asr.server.websocket import json_object
-from streaming.results import Result, Word
+from asr.streaming.results import Result, Word
 
 NAME = "vosk"
 SAMPLE_RATE = 8_000  # until a client says otherwise

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from asr.server.committed_text import GrowingText
 from asr.server.conversation import Send, converse, log_results
 from asr.server.failures import ClientError, Gone
-from asr.server.growing import GrowingText
 from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
 from asr.server.stream import Stream
 from asr.server.websocket import json_object
-from streaming.results import Result
+from asr.streaming.results import Result
 
 NAME = "wyoming"
 LINE_BYTES = 64 * 1024

@@ -1,0 +1,1 @@
+"""From tables of recordings to training batches."""

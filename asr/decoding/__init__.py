@@ -1,0 +1,1 @@
+"""From rows of log-probabilities to words."""

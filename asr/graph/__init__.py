@@ -1,0 +1,1 @@
+"""Decoding graphs: pronunciations and a language model in one automaton."""

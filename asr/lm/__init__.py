@@ -1,0 +1,1 @@
+"""Language models: n-grams, LSTMs, grammars and hotwords."""

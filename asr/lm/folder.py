@@ -1,0 +1,130 @@
+"""Language model folders: a decoding graph, its lexicon, and the weights it is used with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from asr.errors import ModelError
+from asr.files import write_description
+from asr.graph.graph import Graph, StoredGraph
+from asr.words.tokens import TokenTable
+
+FORMAT = 1
+GRAPH, LEXICON = "graph.npz", "lexicon.txt"
+
+
+@dataclass(frozen=True)
+class DecodingWeights:
+    """How the acoustic model, the language model and the number of words are weighed; the defaults are for CTC."""
+
+    language_weight: float = 0.9  # on the graph's costs
+    word_cost: float = 0.75  # nats added for every word
+    blank_penalty: float = 0.5  # nats taken from the blank, or from silence, in every frame
+    silence_cost: float = 2.0  # nats added for every silence, of a model with states
+    least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
+    other_speech_cost: float = 2.0  # nats of each phone that belongs to no sentence of a grammar
+
+
+CTC_WEIGHTS = DecodingWeights()
+STATE_WEIGHTS = DecodingWeights(1.15, word_cost=1.0, blank_penalty=0.0, silence_cost=0.5, other_speech_cost=3.0)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A language model folder that has been read and verified."""
+
+    folder: Path
+    words: tuple[str, ...]  # id 0 is no word
+    pronunciations: Sequence[tuple[tuple[int, ...], ...]]  # of each word, as phone ids
+    graph: Graph
+    weights: DecodingWeights
+
+    @classmethod
+    def open(cls, folder: Path, phones: TokenTable, usual: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
+        """Read and verify a folder that `write_language_model` wrote.
+
+        Args:
+            folder: to read.
+            phones: of the acoustic model it will decode.
+            usual: weights to decode with where the folder names none.
+        Raises:
+            ModelError: a file is missing or altered, or the graph speaks in other phones.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            known, checksums, tokens = config["format"], config["files"], config["phones"]
+            weights = DecodingWeights(**config["weights"]) if "weights" in config else usual
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{folder} is no language model folder ({error}); make one with 'asr lm build'") from error
+        if known != FORMAT:
+            raise ModelError(f"language model {folder} has format {known}, not {FORMAT}; build it again")
+        if tuple(tokens) != phones.symbols:
+            raise ModelError(
+                f"language model {folder} was built for {len(tokens)} other tokens than the {len(phones)} phones of "
+                "the acoustic model; build it again with this version"
+            )
+        contents = {name: _verified(folder / name, checksums.get(name)) for name in (GRAPH, LEXICON)}
+        words, pronunciations = _read_lexicon(contents[LEXICON].decode("utf-8"), phones)
+        graph = StoredGraph(contents[GRAPH], checksums[GRAPH], folder / GRAPH)
+        return cls(folder, words, pronunciations, graph, weights)
+
+
+def write_language_model(
+    folder: Path,
+    graph: Graph,
+    pronunciations: Sequence[tuple[str, Sequence[int]]],
+    phones: TokenTable,
+    weights: DecodingWeights | None,
+    about: dict[str, object],
+) -> None:
+    """Write a folder; `config.json`, which names checksums and what ``about`` says, comes last and by rename.
+
+    Without weights it is decoded with those that are usual for the acoustic model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / GRAPH).write_bytes(graph.packed())
+    lines = (f"{word} {' '.join(phones.decode(sound))}\n" for word, sound in pronunciations)
+    (folder / LEXICON).write_text("".join(lines), encoding="utf-8")
+    description = {
+        "format": FORMAT,
+        **about,
+        "phones": phones.symbols,
+        **({} if weights is None else {"weights": asdict(weights)}),
+    }
+    write_description(folder, description, (GRAPH, LEXICON))
+
+
+def _verified(path: Path, checksum: str | None) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); fetch or build it again") from error
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise ModelError(f"{path} was altered or damaged (its checksum is not the one in config.json); build it again")
+    return content
+
+
+class _Pronunciations(Sequence):
+    """Of each word of a lexicon, read when they are asked for: a recording needs few of them."""
+
+    def __init__(self, written: list[list[str]], phones: TokenTable) -> None:
+        self._written = written  # of each word
+        self._ids = phones.ids
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+    def __getitem__(self, word: int) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in self._written[word])
+
+
+def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], _Pronunciations]:
+    written: dict[str, list[str]] = {"": []}
+    for line in text.splitlines():
+        word, _, sound = line.partition(" ")
+        written.setdefault(word, []).append(sound)
+    return tuple(written), _Pronunciations(list(written.values()), phones)

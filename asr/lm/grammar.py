@@ -1,0 +1,216 @@
+"""Grammars: phrases that may be said, and nothing else, in a small notation of their own.
+
+    # how the lights are told what to do
+    room = kitchen | living room | bed room
+    [please] turn (on | off) the lights [in the <room>]
+    <digit>+
+    digit = zero | oh | one | two | three
+
+Each line is a phrase, or defines a rule; ``|`` separates alternatives, ``( )`` groups, ``[ ]`` may be left out, ``+``
+says that what stands before it may be repeated, ``<rule>`` stands for what the rule says, ``#`` begins a comment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from asr.errors import DataError, UsageError
+from asr.words.text import normalise
+
+MOST_ARCS = 200_000  # of the grammar as an automaton, before it is made small
+MOST_DEPTH = 50  # of brackets and rules within one another
+
+_TOKEN = re.compile(r"<[^<>]*>|[\[\]()|+]|[^\s\[\]()|+<>]+|\S")
+_DEFINITION = re.compile(r"\s*([A-Za-z][\w-]*)\s*=(.*)", re.DOTALL)
+_CLOSING = {"(": ")", "[": "]"}
+
+
+class Node(NamedTuple):
+    """A piece of a grammar."""
+
+    kind: str  # word, rule, sequence, either, optional, repeated
+    text: str = ""  # of a word, or a rule's name
+    parts: tuple[Node, ...] = ()
+    line: int = 0
+
+
+class Grammar(NamedTuple):
+    """An acceptor of word sequences: arcs from state to state that read a word, "" for none."""
+
+    arcs: tuple[tuple[int, int, str], ...]
+    final: int  # the sentence is over; it begins at 0
+    words: tuple[str, ...]
+
+
+def read_grammar(path: Path) -> Grammar:
+    """Read a grammar file.
+
+    Raises:
+        UsageError: a file that cannot be read, brackets that do not match, a rule that is unknown, defined twice or
+            made of itself, characters that cannot be spoken, no phrase, a grammar that is too large; with the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"grammar {path} cannot be read: {reason}") from None
+    rules: dict[str, Node] = {}
+    phrases = []
+    for number, line in enumerate(lines, start=1):
+        content = line.partition("#")[0]
+        if not content.strip():
+            continue
+        definition = _DEFINITION.fullmatch(content)
+        node = _Parser(definition.group(2) if definition else content, f"grammar {path}, line {number}", number).parse()
+        if definition is None:
+            phrases.append(node)
+        elif definition.group(1) in rules:
+            raise UsageError(f"grammar {path}, line {number}: rule {definition.group(1)!r} is defined a second time")
+        else:
+            rules[definition.group(1)] = node
+    if not phrases:
+        raise UsageError(f"grammar {path} has no phrase; write one on a line of its own, such as: turn on <room>")
+    return _Compiler(path, rules).compile(phrases)
+
+
+class _Parser:
+    """Reads one line by recursive descent."""
+
+    def __init__(self, text: str, where: str, line: int) -> None:
+        self._where, self._line = where, line
+        self._tokens = _TOKEN.findall(text)
+        self._place = 0
+
+    def parse(self) -> Node:
+        node = self._either(depth=0)
+        if self._place < len(self._tokens):
+            raise self._wrong(f"{self._tokens[self._place]!r} closes no bracket")
+        return node
+
+    def _either(self, depth: int) -> Node:
+        if depth > MOST_DEPTH:
+            raise self._wrong(f"more than {MOST_DEPTH} brackets within one another")
+        choices = [self._sequence(depth)]
+        while self._next() == "|":
+            self._place += 1
+            choices.append(self._sequence(depth))
+        return choices[0] if len(choices) == 1 else Node("either", parts=tuple(choices))
+
+    def _sequence(self, depth: int) -> Node:
+        parts: list[Node] = []
+        while (token := self._next()) not in (None, "|", ")", "]"):
+            self._place += 1
+            if token == "+":
+                if not parts:
+                    raise self._wrong("'+' follows nothing that could be repeated")
+                parts[-1] = Node("repeated", parts=(parts[-1],))
+            elif token in _CLOSING:
+                inner = self._either(depth + 1)
+                if self._next() != _CLOSING[token]:
+                    raise self._wrong(f"{token!r} is not closed by {_CLOSING[token]!r}")
+                self._place += 1
+                parts.append(Node("optional", parts=(inner,)) if token == "[" else inner)
+            elif token.startswith("<") and token.endswith(">") and len(token) > 1:
+                parts.append(Node("rule", token[1:-1].strip(), line=self._line))
+            else:
+                parts += [Node("word", word) for word in self._words(token)]
+        if not parts:
+            raise self._wrong("a phrase or an alternative is empty")
+        return parts[0] if len(parts) == 1 else Node("sequence", parts=tuple(parts))
+
+    def _words(self, token: str) -> list[str]:
+        try:
+            words = normalise(token).split() if token not in ("<", ">") else []
+        except DataError as error:
+            raise self._wrong(f"{token!r}: {error}") from None
+        if not words:
+            raise self._wrong(f"{token!r} is no word, bracket, <rule>, '|' or '+'")
+        return words
+
+    def _next(self) -> str | None:
+        return self._tokens[self._place] if self._place < len(self._tokens) else None
+
+    def _wrong(self, what: str) -> UsageError:
+        return UsageError(f"{self._where}: {what}")
+
+
+class _Compiler:
+    """Puts rules in their places and makes an automaton of it all."""
+
+    def __init__(self, path: Path, rules: dict[str, Node]) -> None:
+        self._path, self._rules = path, rules
+        self._arcs: list[tuple[int, int, str]] = []
+        self._states = 1
+
+    def compile(self, phrases: list[Node]) -> Grammar:
+        for name, node in self._rules.items():  # those that no phrase uses too
+            for reference in _references(node):
+                self._rule(reference)
+            self._refuse_recursion(name, ())
+        final = self._new_state()
+        for phrase in phrases:
+            self._arc(self._add(phrase, self._from(0)), final, "")
+        words = dict.fromkeys(word for _, _, word in self._arcs if word)
+        return Grammar(tuple(self._arcs), final, tuple(words))
+
+    def _add(self, node: Node, state: int) -> int:
+        """Add what a node accepts after ``state``; gives the state after it."""
+        if node.kind == "sequence":
+            for part in node.parts:
+                state = self._add(part, state)
+            return state
+        if node.kind == "rule":
+            return self._add(self._rule(node), state)
+        end = self._new_state()
+        if node.kind == "word":
+            self._arc(state, end, node.text)
+            return end
+        begin = self._from(state)  # so that a loop inside leads back to here, and not to what came before
+        for part in node.parts:
+            self._arc(self._add(part, begin), end, "")
+        if node.kind == "optional":
+            self._arc(state, end, "")
+        if node.kind == "repeated":
+            self._arc(end, begin, "")
+            return self._from(end)
+        return end
+
+    def _refuse_recursion(self, name: str, above: tuple[str, ...]) -> None:
+        for reference in _references(self._rules[name]):
+            if reference.text in (*above, name):
+                raise UsageError(
+                    f"grammar {self._path}, line {reference.line}: rule {reference.text!r} is made of itself; "
+                    "use '+' for what may be repeated"
+                )
+            if len(above) > MOST_DEPTH:
+                raise UsageError(f"grammar {self._path}, line {reference.line}: more than {MOST_DEPTH} rules deep")
+            self._refuse_recursion(reference.text, (*above, name))
+
+    def _rule(self, reference: Node) -> Node:
+        if reference.text not in self._rules:
+            raise UsageError(f"grammar {self._path}, line {reference.line}: rule {reference.text!r} is not defined")
+        return self._rules[reference.text]
+
+    def _from(self, state: int) -> int:
+        new = self._new_state()
+        self._arc(state, new, "")
+        return new
+
+    def _new_state(self) -> int:
+        self._states += 1
+        return self._states - 1
+
+    def _arc(self, source: int, target: int, word: str) -> None:
+        if len(self._arcs) >= MOST_ARCS:
+            raise UsageError(f"grammar {self._path} is too large once its rules are put in their places")
+        self._arcs.append((source, target, word))
+
+
+def _references(node: Node) -> Iterator[Node]:
+    if node.kind == "rule":
+        yield node
+    for part in node.parts:
+        yield from _references(part)

@@ -1,0 +1,257 @@
+"""An LSTM language model at work: a folder that has been verified, and its arithmetic in numpy, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.errors import ModelError, UsageError
+from asr.files import write_description
+
+FORMAT = 1
+KIND = "lstm"
+WEIGHTS, WORDS = "weights.npz", "words.txt"
+ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also stands before the first word; a word not in the vocabulary
+
+
+class LstmState(NamedTuple):
+    """What has been read; all zeros at the start of a text."""
+
+    hidden: np.ndarray  # (L, B, H)
+    cell: np.ndarray  # (L, B, H)
+
+
+@dataclass(frozen=True)
+class LstmLanguageModel:
+    """Words in, probabilities of what follows out; states are values that are passed in and returned."""
+
+    folder: Path
+    words: tuple[str, ...]  # by id
+    bands: tuple[int, ...]  # ids at which the bands of the vocabulary end, as `asr.models.language` says
+    weights: dict[str, np.ndarray]  # float32, by the names that they have in the network
+
+    @classmethod
+    def open(cls, folder: Path) -> LstmLanguageModel:
+        """Read and verify a folder that `write_lstm_language_model` wrote.
+
+        Raises:
+            ModelError: it is no such folder, or a file is missing or altered.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            kind, known, checksums, bands = config["kind"], config["format"], config["files"], tuple(config["bands"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{folder} is no LSTM language model ({error}); make one with 'asr lm train-lstm'"
+            ) from error
+        if kind != KIND or known != FORMAT:
+            raise ModelError(f"{folder} is of kind {kind!r}, format {known}; needed is {KIND!r}, format {FORMAT}")
+        contents = {}
+        for name in (WEIGHTS, WORDS):
+            try:
+                contents[name] = (folder / name).read_bytes()
+            except OSError as error:
+                raise ModelError(f"{folder / name} cannot be read ({error.strerror}); train it again") from error
+            if hashlib.sha256(contents[name]).hexdigest() != checksums.get(name):
+                raise ModelError(f"{folder / name} was altered or damaged (its checksum is not the one in config.json)")
+        try:
+            weights = _unpacked(contents[WEIGHTS])
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); train it again") from error
+        words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
+        if len(words) != bands[-1]:
+            raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; train it again")
+        return cls(folder, words, bands, weights)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", {word: number for number, word in enumerate(self.words)})
+
+    @property
+    def layers(self) -> int:
+        return sum(name.startswith("lstm.weight_hh") for name in self.weights)
+
+    def encode(self, words: Sequence[str]) -> list[int]:
+        """Ids of words, `UNKNOWN` for those not in the vocabulary."""
+        return [self.ids.get(word, UNKNOWN) for word in words]
+
+    def start(self, batch: int = 1) -> LstmState:
+        """The state before any text."""
+        zeros = np.zeros((self.layers, batch, self.weights["lstm.weight_hh_l0"].shape[1]), np.float32)
+        return LstmState(zeros, zeros)
+
+    def read(self, words: np.ndarray, state: LstmState) -> tuple[np.ndarray, LstmState]:
+        """Read words (T, B), T >= 0.
+
+        Returns:
+            Vectors (T, B, E) that tell what comes after each word, for `log_probs`; and the next state.
+        """
+        x = self._embedded(words)
+        hidden, cell = [], []
+        for layer in range(self.layers):
+            x, h, c = self._layer(x, layer, state.hidden[layer], state.cell[layer])
+            hidden.append(h)
+            cell.append(c)
+        outputs = x @ self.weights["output.weight"].T + self.weights["output.bias"]
+        return outputs, LstmState(np.stack(hidden), np.stack(cell))
+
+    def log_probs(self, outputs: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Natural-log probabilities (N,) of words (N,), each after outputs (N, E)."""
+        chosen = np.where(words < self.bands[0], words, self.bands[0] - 1 + np.searchsorted(self.bands, words, "right"))
+        found = _log_softmax(self._head(outputs))[np.arange(len(words)), chosen]
+        for band in range(1, len(self.bands)):
+            rows = np.flatnonzero((words >= self.bands[band - 1]) & (words < self.bands[band]))
+            within = _log_softmax(self._within(outputs[rows], band))
+            found[rows] += within[np.arange(len(rows)), words[rows] - self.bands[band - 1]]
+        return found
+
+    def all_log_probs(self, outputs: np.ndarray) -> np.ndarray:
+        """Natural-log probabilities (N, V) of all words after outputs (N, E)."""
+        head = _log_softmax(self._head(outputs))
+        first = self.bands[0]
+        parts = [head[:, :first]]
+        for band in range(1, len(self.bands)):
+            parts.append(head[:, first + band - 1, None] + _log_softmax(self._within(outputs, band)))
+        return np.concatenate(parts, axis=1)
+
+    def sentences(self, sentences: Sequence[Sequence[int]], state: LstmState) -> tuple[np.ndarray, LstmState]:
+        """Natural-log probabilities of whole sentences that may come next.
+
+        Args:
+            sentences: S of them, as ids, perhaps empty.
+            state: after what came before, a batch of one.
+        Returns:
+            (S,) log-probabilities, the end of the sentence included; and the state after each, a batch of S.
+        """
+        longest = max(map(len, sentences))
+        count = len(sentences)
+        lengths = np.array([len(sentence) for sentence in sentences])
+        following = np.zeros((longest + 1, count), np.int64)  # padded with ENDS
+        for column, sentence in enumerate(sentences):
+            following[: len(sentence), column] = sentence
+        read = np.concatenate([np.full((1, count), ENDS), following[:-1]])
+        states = LstmState(*(np.repeat(part, count, axis=1) for part in state))
+        outputs, hidden, cell = [], [], []
+        for row in read:  # to have the state at the end of each sentence
+            one, states = self.read(row[None], states)
+            outputs.append(one[0])
+            hidden.append(states.hidden)
+            cell.append(states.cell)
+        counted = np.arange(longest + 1)[:, None] <= lengths
+        found = np.zeros(counted.shape, np.float32)
+        found[counted] = self.log_probs(np.stack(outputs)[counted], following[counted])
+        columns = np.arange(count)
+        ends = LstmState(*(np.stack(part)[lengths, :, columns].swapaxes(0, 1) for part in (hidden, cell)))
+        return found.sum(axis=0), ends
+
+    def _embedded(self, words: np.ndarray) -> np.ndarray:
+        flat = words.reshape(-1)
+        found = self.weights["words.vectors.0"][np.minimum(flat, self.bands[0] - 1)]
+        for band in range(1, len(self.bands)):
+            rows = np.flatnonzero((flat >= self.bands[band - 1]) & (flat < self.bands[band]))
+            vectors = self.weights[f"words.vectors.{band}"][flat[rows] - self.bands[band - 1]]
+            found[rows] = vectors @ self.weights[f"words.projections.{band - 1}"]
+        return found.reshape(*words.shape, -1)
+
+    def _layer(
+        self, x: np.ndarray, layer: int, hidden: np.ndarray, cell: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x (T, B, E), hidden and cell (B, H) -> (T, B, H), hidden, cell."""
+        weights = self.weights
+        bias = weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"]
+        inputs = x @ weights[f"lstm.weight_ih_l{layer}"].T + bias  # (T, B, 4 H)
+        recurrent = weights[f"lstm.weight_hh_l{layer}"].T
+        size = hidden.shape[1]
+        outputs = np.empty((*x.shape[:2], size), np.float32)
+        for step, given in enumerate(inputs):
+            gates = given + hidden @ recurrent
+            entry, forget, leave = (_sigmoid(gates[:, k * size : (k + 1) * size]) for k in (0, 1, 3))
+            cell = forget * cell + entry * np.tanh(gates[:, 2 * size : 3 * size])
+            hidden = leave * np.tanh(cell)
+            outputs[step] = hidden
+        return outputs, hidden, cell
+
+    def _head(self, outputs: np.ndarray) -> np.ndarray:
+        scores = np.concatenate(
+            [outputs @ self.weights["words.vectors.0"].T, outputs @ self.weights["words.others"].T], axis=1
+        )
+        return scores + self.weights["words.bias"]
+
+    def _within(self, outputs: np.ndarray, band: int) -> np.ndarray:
+        return outputs @ self.weights[f"words.projections.{band - 1}"].T @ self.weights[f"words.vectors.{band}"].T
+
+
+def generate(
+    model: LstmLanguageModel, prompt: Sequence[str], temperature: float, seed: int, words: int
+) -> Iterator[str]:
+    """Words that may follow a prompt, one by one, drawn by their probabilities; "" where a sentence ends.
+
+    Args:
+        model: what draws.
+        prompt: words to go on from.
+        temperature: what log-probabilities are divided by; towards 0 the likeliest word is taken.
+        seed: the same one gives the same words.
+        words: how many, ends of sentences not counted.
+    Raises:
+        UsageError: a temperature or number of words that is not above 0.
+    """
+    if not temperature > 0 or words < 1:
+        raise UsageError(f"temperature must be above 0 and words at least 1, got {temperature} and {words}")
+    generator = np.random.default_rng(seed)
+    outputs, state = model.read(np.array([ENDS, *model.encode(prompt)])[:, None], model.start())
+    while words:
+        scores = model.all_log_probs(outputs[-1])[0].astype(float) / temperature
+        scores[UNKNOWN] = -math.inf
+        chances = np.exp(scores - scores.max())
+        word = int(generator.choice(len(chances), p=chances / chances.sum()))
+        words -= word != ENDS
+        yield model.words[word] if word != ENDS else ""
+        outputs, state = model.read(np.array([[word]]), state)
+
+
+def write_lstm_language_model(
+    folder: Path, words: Sequence[str], bands: Sequence[int], weights: dict[str, np.ndarray], about: dict[str, object]
+) -> None:
+    """Write a folder, matrices in 8 bits with a scale a row; `config.json`, with checksums, comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    packed: dict[str, np.ndarray] = {}
+    for name, value in weights.items():
+        if value.ndim < 2:
+            packed[name] = value.astype(np.float32)
+            continue
+        scale = np.maximum(np.abs(value).max(axis=1, keepdims=True), 1e-12) / 127
+        packed[name], packed[f"{name}.scale"] = np.rint(value / scale).astype(np.int8), scale.astype(np.float32)
+    content = io.BytesIO()
+    np.savez_compressed(content, **packed)
+    (folder / WEIGHTS).write_bytes(content.getvalue())
+    (folder / WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    write_description(folder, {"format": FORMAT, "kind": KIND, **about, "bands": list(bands)}, (WEIGHTS, WORDS))
+
+
+def _unpacked(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        stored = {name: archive[name] for name in archive.files}
+    return {
+        name: value * stored[f"{name}.scale"] if value.ndim > 1 else value
+        for name, value in stored.items()
+        if not name.endswith(".scale")
+    }
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    if not scores.size:
+        return scores
+    scores = scores - scores.max(axis=1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

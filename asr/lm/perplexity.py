@@ -1,0 +1,67 @@
+"""How well language models foretell a text: perplexities of an LSTM and an n-gram model on the same words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.errors import DataError
+from asr.lm.estimate import sentences
+from asr.lm.lstm import LstmLanguageModel
+from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel
+
+
+class Perplexities(NamedTuple):
+    """Of one text; every end of a sentence counts as a word."""
+
+    words: int
+    unknown: int  # left out: outside the vocabulary of a model
+    lstm: float
+    ngram: float | None
+
+
+def measure(text: Path, model: LstmLanguageModel, ngram: NgramModel | None = None, carry: bool = False) -> Perplexities:
+    """Perplexities of a text, a sentence a line. Words that a model does not know count for neither.
+
+    Args:
+        text: plain, .gz, .xz or .bz2.
+        model: the LSTM.
+        ngram: to compare with.
+        carry: let the LSTM remember the sentences before; else each is the first.
+    Raises:
+        DataError: the text cannot be read, or has no words.
+    """
+    known = set(model.words) if ngram is None else set(model.words) & set(ngram.words)
+    words = unknown = 0
+    lstm = back_off = 0.0
+    state = model.start()
+    found = list(sentences(text))
+    if not found:
+        raise DataError(f"{text}: no words to measure on")
+    for sentence in found:
+        ids = np.array([0, *model.encode(sentence), 0])
+        outputs, after = model.read(ids[:-1, None], state)
+        counted = np.array([word in known for word in sentence] + [True])
+        lstm -= float(model.log_probs(outputs[:, 0], ids[1:])[counted].sum())
+        words, unknown = words + int(counted.sum()), unknown + int((~counted).sum())
+        if ngram is not None:
+            back_off -= float(ngram_log_probs(ngram, sentence)[counted].sum())
+        if carry:
+            state = after
+    return Perplexities(words, unknown, math.exp(lstm / words), math.exp(back_off / words) if ngram else None)
+
+
+def ngram_log_probs(model: NgramModel, sentence: Sequence[str]) -> np.ndarray:
+    """Natural-log probability of each word of a sentence and of its end, (N + 1,)."""
+    ids = model.ids
+    numbers = [ids[BEGINS], *(ids.get(word, ids[UNKNOWN]) for word in sentence), ids[ENDS]]
+    found = []
+    for place in range(1, len(numbers)):
+        gram = np.array([numbers[max(0, place - model.order + 1) : place + 1]])
+        found.append(model.log_probs(gram)[0])
+    return np.array(found)
+

@@ -1,0 +1,141 @@
+"""What `asr listen` shows: captions on a terminal, lines for a pipe, events for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from asr.output.formats import word_fields
+from asr.streaming.results import Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+METER_WIDTH = 12
+QUIETEST_DB = -60.0
+LATE_SECONDS = 1.0  # of audio waiting from which the status line says so
+
+
+class Status(NamedTuple):
+    """How the listening goes."""
+
+    heard_seconds: float
+    level_db: float  # of the loudest sample of the last chunk, against full scale
+    waiting_seconds: float  # recorded, not yet recognised
+    delay_seconds: float  # from the first sound of the last chunk until it had been recognised
+    real_time_factor: float | None  # seconds of computing per second of audio; None if a server does it
+    lost_seconds: float  # of audio that was never recognised, because the machine was too slow
+    overflows: int  # times that the sound system lost audio before it came here
+
+
+class Captions(Protocol):
+    """Shows results as they come; a context manager."""
+
+    def __enter__(self) -> Captions: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        """Show new results and how it goes."""
+
+
+class LineCaptions:
+    """A line of text on stdout for every final result."""
+
+    def __enter__(self) -> LineCaptions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        for result in results:
+            if result.final and result.text:
+                print(result.text, flush=True)
+
+
+class EventCaptions(LineCaptions):
+    """A JSON object on stdout for every result, partial or final."""
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        for result in results:
+            event = {
+                "type": "final" if result.final else "partial",
+                "text": result.text,
+                "committed": result.committed,
+                "words": word_fields(result),
+                "heard": round(status.heard_seconds, 3),
+                "waiting": round(status.waiting_seconds, 3),
+                "delay": round(status.delay_seconds, 3),
+                "lost": round(status.lost_seconds, 3),
+                "overflows": status.overflows,
+            }
+            print(json.dumps(event), flush=True)
+
+
+class TerminalCaptions:
+    """Final lines that scroll up, the open one beneath them, and a status line that never leaves."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Show captions on stdout, or on a console of one's own."""
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = console or Console(file=sys.stdout, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._open: Result | None = None  # the partial result on the screen
+
+    def __enter__(self) -> TerminalCaptions:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(*error)
+
+    def show(self, results: tuple[Result, ...], status: Status) -> None:
+        for result in results:
+            self._open = None if result.final else result
+            if result.final and result.text:
+                self._live.console.print(self.line(result))
+        self._live.update(self.screen(status), refresh=True)
+
+    def line(self, result: Result) -> Text:
+        """A final result as it scrolls up."""
+        from rich.text import Text
+
+        return Text.assemble((f"{_clock(result.start_seconds)} ", "cyan"), result.text)
+
+    def screen(self, status: Status) -> Text:
+        """The lines that are shown anew each time: what is being said, and how it goes."""
+        from rich.text import Text
+
+        words = [word.text for word in self._open.words] if self._open else []
+        committed = self._open.committed if self._open else 0
+        bright, dim = " ".join(words[:committed]), " ".join(words[committed:])
+        line = Text.assemble((bright, "bold"), " " if bright and dim else "", (dim, "dim"))
+        return Text("\n").join([line, _status_line(status)])
+
+
+def _status_line(status: Status):
+    from rich.text import Text
+
+    filled = round(METER_WIDTH * min(1.0, max(0.0, 1 - status.level_db / QUIETEST_DB)))
+    meter = "█" * filled + "·" * (METER_WIDTH - filled)
+    parts = [f"{meter} {status.level_db:4.0f} dB", _clock(status.heard_seconds), f"delay {status.delay_seconds:.2f} s"]
+    if status.real_time_factor is not None:
+        parts.append(f"real-time factor {status.real_time_factor:.2f}")
+    line = Text("  ".join(parts), style="dim")
+    if status.waiting_seconds > LATE_SECONDS:
+        line.append(f"  {status.waiting_seconds:.1f} s behind", style="bold yellow")
+    if status.overflows:
+        line.append(f"  {status.overflows} overflows", style="bold red")
+    if status.lost_seconds:
+        line.append(f"  {status.lost_seconds:.1f} s lost: this machine is too slow", style="bold red")
+    return line
+
+
+def _clock(seconds: float) -> str:
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours}:{minutes:02d}:{int(seconds) % 60:02d}" if hours else f"{minutes:02d}:{int(seconds) % 60:02d}"

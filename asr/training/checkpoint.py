@@ -1,0 +1,73 @@
+"""Checkpoints of a training run: one file, replaced whole, so that a kill at any moment leaves a usable one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.errors import DataError
+from asr.models.acoustic import AcousticConfig, AcousticModel
+
+FILE = "checkpoint.pt"
+AVERAGED_PREFIX = "module.model."  # of the acoustic model's weights inside AveragedModel(Objective)
+
+
+def save(folder: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values; the earlier checkpoint stays until the new one is complete.
+
+    Raises:
+        DataError: it cannot be written: the disk is full, say.
+    """
+    partial = folder / (FILE + ".partial")
+    try:
+        torch.save(content, partial)
+        os.replace(partial, folder / FILE)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a full disk
+        partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{folder / FILE} cannot be written ({str(error).splitlines()[0]}); the one before it stands: make room "
+            "and give the same command to go on from there"
+        ) from error
+
+
+def load(
+    folder: Path, device: torch.device | str = "cpu", needed: Sequence[str] = ("config", "options", "averaged", "step")
+) -> dict[str, Any] | None:
+    """The content of the last checkpoint, with at least what is ``needed``, or None when there is none.
+
+    Raises:
+        DataError: the file is damaged or not a checkpoint.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        for name in needed:
+            content[name]
+    except Exception as error:  # torch raises many types for a damaged file
+        raise DataError(f"{path} cannot be read as a checkpoint; remove it to start the run again") from error
+    return content
+
+
+def averaged_model(folder: Path) -> AcousticModel:
+    """The acoustic model of a run, its weights averaged over training, in evaluation mode.
+
+    Raises:
+        DataError: the folder has no checkpoint, or a damaged one.
+    """
+    content = load(folder)
+    if content is None:
+        raise DataError(f"{folder} has no {FILE}: give the folder of a training run")
+    model = AcousticModel(AcousticConfig.from_dict(content["config"]))
+    weights = {
+        name.removeprefix(AVERAGED_PREFIX): value
+        for name, value in content["averaged"].items()
+        if name.startswith(AVERAGED_PREFIX)
+    }
+    model.load_state_dict(weights)
+    return model.eval()
