@@ -307,8 +307,11 @@ def _open_decoder(
     units = package.units
     if grammar is not None:
         for what, given in {
-            "lm": lm, "hotwords": hotwords, "rescoring": rescoring, "decoder greedy": decoder == "greedy" or None
-        }.items():  # fmt: skip
+            "lm": lm,
+            "hotwords": hotwords,
+            "rescoring": rescoring,
+            "decoder greedy": decoder == "greedy" or None,
+        }.items():
             if given is not None:
                 raise UsageError(f"a grammar takes the place of the language model; leave out {what}, or the grammar")
         return GraphDecoder(grammar_model(Path(grammar), package.phones, units.weights), units=units)

@@ -107,8 +107,15 @@ def main() -> None:
 
     def add(name: str, engine: str, decoder: str, chunk_ms: int, pieces: list) -> None:
         recognizer = Recognizer.load(options.model, engine=engine, decoder=decoder)
-        rows.append({"condition": name, "engine": engine, "decoder": decoder, "chunk_ms": chunk_ms,
-                     **run(recognizer, pieces, chunk_ms)})  # fmt: skip
+        rows.append(
+            {
+                "condition": name,
+                "engine": engine,
+                "decoder": decoder,
+                "chunk_ms": chunk_ms,
+                **run(recognizer, pieces, chunk_ms),
+            }
+        )
         print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |", flush=True)
 
     sources = [*sorted({utterance.source for utterance, _ in clean}), "all"]

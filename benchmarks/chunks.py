@@ -85,9 +85,12 @@ def measure(recognizer: Recognizer, graph: Path, audio: np.ndarray, chunk_ms: in
     heard = (frames - 1) * rates.frame_samples + rates.window_samples
     features = feature_seconds(graph, heard) * (seconds * RATE / rates.frame_samples) / frames
     per_second = {
-        "features": features, "network": network.seconds - features, "decoder": decoder.seconds,
-        "rest": sum(walls) - network.seconds - decoder.seconds, "all": sum(walls),
-    }  # fmt: skip
+        "features": features,
+        "network": network.seconds - features,
+        "decoder": decoder.seconds,
+        "rest": sum(walls) - network.seconds - decoder.seconds,
+        "all": sum(walls),
+    }
     quantiles = zip(("p50", "p95", "p99"), np.percentile(walls, (50, 95, 99)), strict=True)
     return {
         **{f"{name} ms/s": round(1_000 * value / seconds, 2) for name, value in per_second.items()},

@@ -47,9 +47,14 @@ def main() -> None:
             run(command, environment)  # the first run reads the files into the page cache, and keeps the graph
             walls, peaks = zip(*(run(command, environment) for _ in range(options.runs)), strict=True)
             rows.append(
-                {"start": name, "median s": round(statistics.median(walls), 2), "least s": round(min(walls), 2),
-                 "most s": round(max(walls), 2), "peak MB": round(max(peaks))}
-            )  # fmt: skip
+                {
+                    "start": name,
+                    "median s": round(statistics.median(walls), 2),
+                    "least s": round(min(walls), 2),
+                    "most s": round(max(walls), 2),
+                    "peak MB": round(max(peaks)),
+                }
+            )
     report(options, rows, "start", "median s")
     model = find_model(DEFAULT_MODEL)
     for path in sorted(path for path in model.rglob("*") if path.suffix in (".onnx", ".npz", ".safetensors")):

@@ -58,8 +58,10 @@ def main() -> None:
         own = (sources == source) | (source == "all")
         area = roc_auc_score(right[own], confidences[own])
         brier = np.mean((confidences[own] - right[own]) ** 2)
-        print(f"| {source} | {own.sum()} | {100 * right[own].mean():.0f} | {100 * confidences[own].mean():.0f} "
-              f"| {area:.3f} | {brier:.3f} |")  # fmt: skip
+        print(
+            f"| {source} | {own.sum()} | {100 * right[own].mean():.0f} | {100 * confidences[own].mean():.0f} "
+            f"| {area:.3f} | {brier:.3f} |"
+        )
     bounded = confidences.clip(LEAST, 1 - LEAST)
     fitted = LogisticRegression(C=np.inf).fit(np.log(bounded / (1 - bounded))[:, None], right)
     print(f"\nslope {fitted.coef_[0, 0]:.3f}, offset {fitted.intercept_[0]:.3f}")

@@ -37,18 +37,29 @@ def main() -> None:
         grammar = Path(folder) / "digits.txt"
         grammar.write_text(f"({' | '.join(DIGITS)})+\n", encoding="utf-8")
         for name, steering in {
-            "greedy": {"decoder": "greedy"}, "language model": {}, "grammar": {"grammar": grammar},
-        }.items():  # fmt: skip
+            "greedy": {"decoder": "greedy"},
+            "language model": {},
+            "grammar": {"grammar": grammar},
+        }.items():
             recognizer = Recognizer.load(options.model, engine="int8", **steering)
             for one in score(list(recognise(digits, recognizer, CHUNK_MS))):
-                rows.append({"decoder": name, "source": one.source, "words": one.words,
-                             "WER %": round(100 * one.word_error_rate, 1), "insertions": one.insertions})  # fmt: skip
+                rows.append(
+                    {
+                        "decoder": name,
+                        "source": one.source,
+                        "words": one.words,
+                        "WER %": round(100 * one.word_error_rate, 1),
+                        "insertions": one.insertions,
+                    }
+                )
                 if len(rows) == 1:
                     print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
                 print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |", flush=True)
         found = list(recognise(others, recognizer, CHUNK_MS))
-    said, written = (sum(len(text.split()) for text in texts)
-                     for texts in ([one.reference for one in found], [one.text for one in found]))  # fmt: skip
+    said, written = (
+        sum(len(text.split()) for text in texts)
+        for texts in ([one.reference for one in found], [one.text for one in found])
+    )
     quiet = sum(not one.text for one in found)
     print(f"\nother speech: {len(found)} utterances of {said} words; the grammar wrote {written}, nothing for {quiet}")
     if options.json:

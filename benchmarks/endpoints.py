@@ -140,22 +140,36 @@ def main() -> None:
     played = [Played(engine, recording.samples) for recording in recordings]
     minutes = sum(len(recording.samples) for recording in recordings) / rate / 60
     print(f"{len(recordings)} recordings, {minutes:.1f} min, {sum(len(r.pauses) for r in recordings)} utterances")
-    columns = ("rule", *(f"{source} WER %" for source in sources), "all", "worse %", "other words %", "finals",
-               "pauses ended %", "final after s, median", "p95")  # fmt: skip
+    columns = (
+        "rule",
+        *(f"{source} WER %" for source in sources),
+        "all",
+        "worse %",
+        "other words %",
+        "finals",
+        "pauses ended %",
+        "final after s, median",
+        "p95",
+    )
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
     rows, unbroken = [], []
     for name, rule in RULES.items():
         # Without endpoints every partial result is about the whole recording, and as dear.
         chunk_seconds = CHUNK_SECONDS if rows else 60.0
-        runs = [heard(Runner(engine if rule.reset else old, decoder, rule, NEVER), recording.samples, chunk_seconds)
-                for recording, old in zip(recordings, played, strict=True)]  # fmt: skip
+        runs = [
+            heard(Runner(engine if rule.reset else old, decoder, rule, NEVER), recording.samples, chunk_seconds)
+            for recording, old in zip(recordings, played, strict=True)
+        ]
         texts = [text for text, _ in runs]
         unbroken = unbroken or texts
         errors = {
-            source: 100 * jiwer.wer([r.text for r in recordings if r.source == source],
-                                    [text for r, text in zip(recordings, texts, strict=True) if r.source == source])
+            source: 100
+            * jiwer.wer(
+                [r.text for r in recordings if r.source == source],
+                [text for r, text in zip(recordings, texts, strict=True) if r.source == source],
+            )
             for source in sources
-        }  # fmt: skip
+        }
         overall = 100 * jiwer.wer([recording.text for recording in recordings], texts)
         rows.append((name, overall, ()))
         delays, long = [], 0
@@ -166,8 +180,15 @@ def main() -> None:
                 delays += [(first - end, added)] if first is not None else []
         ended = sum(added > LONG_PAUSE_SECONDS for _, added in delays) / long
         seconds = [delay for delay, _ in delays] or [float("nan")]
-        values = (*errors.values(), overall, 100 * (overall / rows[0][1] - 1), 100 * jiwer.wer(unbroken, texts),
-                  sum(len(times) for _, times in runs), 100 * ended, *np.percentile(seconds, (50, 95)))  # fmt: skip
+        values = (
+            *errors.values(),
+            overall,
+            100 * (overall / rows[0][1] - 1),
+            100 * jiwer.wer(unbroken, texts),
+            sum(len(times) for _, times in runs),
+            100 * ended,
+            *np.percentile(seconds, (50, 95)),
+        )
         rows[-1] = (name, overall, values)
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |", flush=True)
     if options.json:

@@ -168,9 +168,9 @@ def past(system: System, pieces: Pieces, lexicon: Lexicon) -> Row:
                 later.append(own[before : before + second][: len(rows) - start])
             heard.append(_phones(np.concatenate([known, *later]), symbols))
         found[f"{seconds:g} s"] = round(100 * jiwer.wer(said, heard), 1)
-    found["all"] = round(100 * jiwer.wer(
-        said, [_phones(_all_rows(engine, samples), symbols) for _, samples in pieces]
-    ), 1)  # fmt: skip
+    found["all"] = round(
+        100 * jiwer.wer(said, [_phones(_all_rows(engine, samples), symbols) for _, samples in pieces]), 1
+    )
     return found
 
 
@@ -216,8 +216,11 @@ def plots(folder: Path, parts: dict[str, dict[str, Row]]) -> None:
         if part in parts:
             axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
             for system, row in parts[part].items():
-                own = {key.removeprefix(prefix): value for key, value in row.items()
-                       if key.startswith(prefix) and key.endswith(" s" if prefix else ("s", "all"))}  # fmt: skip
+                own = {
+                    key.removeprefix(prefix): value
+                    for key, value in row.items()
+                    if key.startswith(prefix) and key.endswith(" s" if prefix else ("s", "all"))
+                }
                 axes.plot(list(own), list(own.values()), "o-", label=system)
             axes.set_xlabel(axis_name)
             axes.set_ylabel("WER %" if prefix else "phone error rate %")
@@ -228,7 +231,7 @@ def plots(folder: Path, parts: dict[str, dict[str, Row]]) -> None:
         curves = {
             name: GradientDistance(np.array(row["norms"]), row["look_ahead_frames"], row["frame_seconds"])
             for name, row in parts["gradients"].items()
-        }  # fmt: skip
+        }
         draw(folder / "family-gradients.png", "How far back the output listens", curves, (0.5, 1.0, 2.0, 5.0))
 
 
@@ -260,21 +263,26 @@ def main() -> None:
             if part == "gradients":
                 curve = gradients(system, own)
                 found[system.name] = {
-                    "norms": np.round(curve.norms, 6).tolist(), "look_ahead_frames": curve.look_ahead_frames,
-                    "frame_seconds": curve.frame_seconds, "reach 1 % s": round(curve.reach(0.01), 2),
-                    "reach 0.1 % s": round(curve.reach(0.001), 2), "beyond 1 s %": round(100 * curve.lost(1.0), 3),
-                }  # fmt: skip
+                    "norms": np.round(curve.norms, 6).tolist(),
+                    "look_ahead_frames": curve.look_ahead_frames,
+                    "frame_seconds": curve.frame_seconds,
+                    "reach 1 % s": round(curve.reach(0.01), 2),
+                    "reach 0.1 % s": round(curve.reach(0.001), 2),
+                    "beyond 1 s %": round(100 * curve.lost(1.0), 3),
+                }
             else:
                 found[system.name] = {
                     "errors": lambda one: errors(one, pieces, options.lm, lexicon),
                     "delay": lambda one: delay(one, own, options.lm, aligner),
                     "speed": speed,
                     "past": lambda one: past(one, own, lexicon),
-                }[part](system)  # fmt: skip
+                }[part](system)
         found = parts[part] = parts.get(part, {}) | found
         print(f"\n{part}\n")
-        shown = [{"system": name, **{key: value for key, value in row.items() if not isinstance(value, list)}}
-                 for name, row in found.items()]  # fmt: skip
+        shown = [
+            {"system": name, **{key: value for key, value in row.items() if not isinstance(value, list)}}
+            for name, row in found.items()
+        ]
         columns = dict.fromkeys(key for row in shown for key in row)
         table([{key: row.get(key, "") for key in columns} for row in shown])
         if options.json:

@@ -91,8 +91,10 @@ def main() -> None:
     listed = [*rare, *decoys(len(rare), utterances, model.words)]
     old = set(model.words)
     said = Counter(word in old for one in utterances for word in one.text.split() if word in rare)
-    print(f"{len(utterances)} utterances; {len(rare)} rare words, said {said[True]} times in lexicon and {said[False]} "
-          f"times new; {len(listed) - len(rare)} decoys\n")  # fmt: skip
+    print(
+        f"{len(utterances)} utterances; {len(rare)} rare words, said {said[True]} times in lexicon and {said[False]} "
+        f"times new; {len(listed) - len(rare)} decoys\n"
+    )
     rows = []
     for boost in [0.0, *(options.boost or [2.0, 3.0, 4.0, 5.0, 6.0, 8.0])]:
         steered = model

@@ -89,9 +89,14 @@ def main() -> None:
                     found += [delay] if delay else []
     table = np.array(found)
     report = {
-        "machine": platform.machine(), "engine": options.engine, "decoder": recognizer.decoder,
-        "chunk_ms": options.chunk_ms, "utterances": utterances, "words": len(found), "shown_only_at_the_end": late,
-    }  # fmt: skip
+        "machine": platform.machine(),
+        "engine": options.engine,
+        "decoder": recognizer.decoder,
+        "chunk_ms": options.chunk_ms,
+        "utterances": utterances,
+        "words": len(found),
+        "shown_only_at_the_end": late,
+    }
     for name, column in zip(("first", "settled"), table.T, strict=True):
         median, p95 = np.percentile(column, (50, 95))
         report |= {f"{name}_median_s": round(float(median), 3), f"{name}_p95_s": round(float(p95), 3)}

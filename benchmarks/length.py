@@ -35,9 +35,14 @@ def main() -> None:
                 heard, place = heard + chunk, (place + chunk) % (len(audio) - chunk)
             wall = time.perf_counter() - begun
             rows.append(
-                {"decoder": decoder, "audio s": length, "times real time": round((heard - before) / RATE / wall, 1),
-                 "slowest chunk ms": round(1_000 * slowest, 1), **resident_mb()}
-            )  # fmt: skip
+                {
+                    "decoder": decoder,
+                    "audio s": length,
+                    "times real time": round((heard - before) / RATE / wall, 1),
+                    "slowest chunk ms": round(1_000 * slowest, 1),
+                    **resident_mb(),
+                }
+            )
             print(rows[-1], flush=True)
     report(options, rows, "audio s", "times real time", by="decoder")
 

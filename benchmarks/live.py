@@ -27,8 +27,12 @@ PAUSE_SECONDS = 1.5
 
 def sound_server(folder: Path) -> dict[str, str]:
     """Start one whose default microphone hears what is played; the environment in which programs find it."""
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder),
-                   "PULSE_SERVER": f"unix:{folder}/pulse/native"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "XDG_RUNTIME_DIR": str(folder),
+        "HOME": str(folder),
+        "PULSE_SERVER": f"unix:{folder}/pulse/native",
+    }
     for command in (
         ("pulseaudio", "-D", "--exit-idle-time=-1"),
         ("pactl", "load-module", "module-null-sink", "sink_name=virtmic", "rate=48000"),
@@ -49,8 +53,20 @@ def cpu_seconds(process: int) -> float:
 
 
 def measure(environment: dict[str, str], audio: list[Path], seconds: float, engine: str, saved: Path) -> dict:
-    command = [sys.executable, "-m", "asr", "listen", "--format", "jsonl", "--engine", engine,
-               "--seconds", str(seconds), "--save-audio", str(saved)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "asr",
+        "listen",
+        "--format",
+        "jsonl",
+        "--engine",
+        engine,
+        "--seconds",
+        str(seconds),
+        "--save-audio",
+        str(saved),
+    ]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if "listening" not in (first := process.stderr.readline()):
         raise SystemExit(first + process.stderr.read())
@@ -89,13 +105,21 @@ def measure(environment: dict[str, str], audio: list[Path], seconds: float, engi
     text = " ".join(event["text"] for event in events if event["type"] == "final" and event["text"])
     early = [value for when, value in memory if when >= seconds / 5][0]
     return {
-        "seconds": seconds, "engine": engine, "exit_status": process.returncode, "complaints": error.strip(),
-        "events": len(events), "words": len(text.split()), "lost_seconds": events[-1]["lost"],
-        "overflows": events[-1]["overflows"], "most_waiting_s": max(event["waiting"] for event in events),
-        "longest_delay_s": max(event["delay"] for event in events), "memory_mb_at_a_fifth": round(early, 1),
-        "memory_mb_at_the_end": round(memory[-1][1], 1), "cores_used": round(spent / memory[-1][0], 3),
+        "seconds": seconds,
+        "engine": engine,
+        "exit_status": process.returncode,
+        "complaints": error.strip(),
+        "events": len(events),
+        "words": len(text.split()),
+        "lost_seconds": events[-1]["lost"],
+        "overflows": events[-1]["overflows"],
+        "most_waiting_s": max(event["waiting"] for event in events),
+        "longest_delay_s": max(event["delay"] for event in events),
+        "memory_mb_at_a_fifth": round(early, 1),
+        "memory_mb_at_the_end": round(memory[-1][1], 1),
+        "cores_used": round(spent / memory[-1][0], 3),
         "same_text_as_the_file": text == Recognizer.load(engine=engine).transcribe(saved).text,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -27,8 +27,9 @@ def main() -> None:
     parser.add_argument("--chunk-ms", type=int, default=160)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    utterances = [utterance for utterance in read_manifest(options.table).utterances
-                  if utterance.source == options.source]  # fmt: skip
+    utterances = [
+        utterance for utterance in read_manifest(options.table).utterances if utterance.source == options.source
+    ]
     short = [(utterance, load_audio(utterance, RATE)) for utterance in utterances]
     conditions = {"utterances": short, "long": list(joined(short)), "long, no pauses": list(joined(short, 0.1, 0.3))}
     rows = []

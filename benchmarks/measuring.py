@@ -47,10 +47,12 @@ def machine() -> Row:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(), "cores": len(ALLOWED),
-        "python": platform.python_version(), "onnxruntime": onnxruntime.__version__,
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": len(ALLOWED),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
         "load_before": None if load is None else round(load, 2),
-    }  # fmt: skip
+    }
 
 
 def median_seconds(call: Callable[[], object], runs: int, warm_up: int = 1) -> float:

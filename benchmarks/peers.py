@@ -106,11 +106,15 @@ def limits(package: ModelPackage) -> dict[str, dict[str, float]]:
         values = random.integers(-100, 100, (size, size)).astype(np.int8 if name == "int8" else np.float32)
         proto = helper.make_model(
             helper.make_graph(
-                [helper.make_node(kind, ["a", "b"], ["c"])], "product",
+                [helper.make_node(kind, ["a", "b"], ["c"])],
+                "product",
                 [helper.make_tensor_value_info("a", types[0], [size, size])],
-                [helper.make_tensor_value_info("c", types[1], [size, size])], [numpy_helper.from_array(values, "b")],
-            ), opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
-        )  # fmt: skip
+                [helper.make_tensor_value_info("c", types[1], [size, size])],
+                [numpy_helper.from_array(values, "b")],
+            ),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=8,
+        )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         with tempfile.TemporaryDirectory() as folder:
@@ -118,8 +122,13 @@ def limits(package: ModelPackage) -> dict[str, dict[str, float]]:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         left = np.full((size, size), 3, np.uint8 if name == "int8" else np.float32)
         product = median_seconds(lambda s=session, a=left: s.run(None, {"a": a}), runs=31)
-        found[name] = {"weights": weights, "one": reading, "many": product * weights / size**3,
-                       "gigabytes": buffer.nbytes / reading / 1e9, "peak": 2 * size**3 / product / 1e9}  # fmt: skip
+        found[name] = {
+            "weights": weights,
+            "one": reading,
+            "many": product * weights / size**3,
+            "gigabytes": buffer.nbytes / reading / 1e9,
+            "peak": 2 * size**3 / product / 1e9,
+        }
     return found
 
 

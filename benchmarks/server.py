@@ -196,14 +196,21 @@ def report_of(pieces: list[Piece], heard: list[Heard], memory: list, processor: 
             different += 1
     seconds = options.minutes * 60
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "engine": options.engine,
-        "decoder": options.decoder or "lm", "streams": options.streams, "minutes": options.minutes,
-        "chunk_ms": options.chunk_ms, "results": len(delays), "results_of_no_chunk": unknown,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "engine": options.engine,
+        "decoder": options.decoder or "lm",
+        "streams": options.streams,
+        "minutes": options.minutes,
+        "chunk_ms": options.chunk_ms,
+        "results": len(delays),
+        "results_of_no_chunk": unknown,
         **{f"delay_p{p}_ms": round(1_000 * float(np.percentile(delays or [np.nan], p)), 1) for p in (50, 95, 99)},
         "delay_worst_ms": round(1_000 * max(delays, default=float("nan")), 1),
-        "words": words, "words_wrong": wrong, "streams_with_another_text": different,
+        "words": words,
+        "words_wrong": wrong,
+        "streams_with_another_text": different,
         "failures": [stream.failure for stream in heard if stream.failure],
-    }  # fmt: skip
+    }
     if memory:
         times, sizes = np.array(memory).T
         late = times >= times[-1] / 4  # before that, pools fill
@@ -223,9 +230,10 @@ def plot(path: Path, pieces: list[Piece], heard: list[Heard], memory: list, repo
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    delays = np.sort(np.concatenate(
-        [stream.delays(pieces[number % len(pieces)])[0] for number, stream in enumerate(heard)]
-    )) * 1_000  # fmt: skip
+    delays = (
+        np.sort(np.concatenate([stream.delays(pieces[number % len(pieces)])[0] for number, stream in enumerate(heard)]))
+        * 1_000
+    )
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     left.plot(delays, np.arange(1, len(delays) + 1) / len(delays) * 100)
     left.set(xlabel="delay of a result, ms", ylabel="results that came within it, %", xscale="log", ylim=(0, 100))
@@ -242,8 +250,20 @@ def plot(path: Path, pieces: list[Piece], heard: list[Heard], memory: list, repo
 
 
 def start_server(options: argparse.Namespace) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "asr", "serve", "--port", "0", "--engine", options.engine, "--model",
-               str(options.model), "--max-streams", str(options.streams)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "asr",
+        "serve",
+        "--port",
+        "0",
+        "--engine",
+        options.engine,
+        "--model",
+        str(options.model),
+        "--max-streams",
+        str(options.streams),
+    ]
     if options.decoder:
         command += ["--decoder", options.decoder]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -274,10 +294,15 @@ def main() -> int:
         rate = recognizer.sample_rate
         audio = recordings(options.table, rate)
         pieces = [
-            make_piece(recognizer, audio, number * max(1, len(audio) // options.pieces), options.minutes * 60,
-                       options.chunk_ms * rate // 1_000)
+            make_piece(
+                recognizer,
+                audio,
+                number * max(1, len(audio) // options.pieces),
+                options.minutes * 60,
+                options.chunk_ms * rate // 1_000,
+            )
             for number in range(min(options.pieces, options.streams))
-        ]  # fmt: skip
+        ]
     print(f"{len(pieces)} pieces of {options.minutes:g} minutes are ready", file=sys.stderr)
     process = None
     if options.url is None:

@@ -27,10 +27,19 @@ RULES = {
     **{
         f"unchanged {unchanged} s, behind {behind} s": StabilityRule(unchanged_seconds=unchanged, behind_seconds=behind)
         for unchanged, behind in (
-            (0.6, 0), (0.9, 0), (1.2, 0), (1.5, 0), (2.1, 0), (0, 1.0), (0, 2.0), (0, 3.0), (0.9, 1.2), (1.2, 0.9)
+            (0.6, 0),
+            (0.9, 0),
+            (1.2, 0),
+            (1.5, 0),
+            (2.1, 0),
+            (0, 1.0),
+            (0, 2.0),
+            (0, 3.0),
+            (0.9, 1.2),
+            (1.2, 0.9),
         )
     },
-}  # fmt: skip
+}
 
 
 class Watcher:

@@ -34,8 +34,9 @@ def write(folder: Path, hours: float) -> None:
     """Shards of so many hours: two of them made of the samples, the others hard links to the first."""
     recordings = [
         Utterance(path.stem, normalise(path.with_suffix(".txt").read_text()), 0.0, "", "", AudioLocation(path))
-        for path in sorted(SAMPLES.glob("*.wav")) if path.with_suffix(".txt").is_file()
-    ]  # fmt: skip
+        for path in sorted(SAMPLES.glob("*.wav"))
+        if path.with_suffix(".txt").is_file()
+    ]
     copies = [
         dataclasses.replace(recordings[k % len(recordings)], id=f"{recordings[k % len(recordings)].id}-{k}")
         for k in range(SHARD_UTTERANCES)
@@ -84,15 +85,28 @@ def main() -> None:
     for hours in options.hours:
         with tempfile.TemporaryDirectory() as place:
             write(Path(place) / "shar", hours)
-            command = [sys.executable, __file__, "--folder", str(Path(place) / "shar"), "--read", str(options.read),
-                       "--batch-seconds", str(options.batch_seconds)]  # fmt: skip
+            command = [
+                sys.executable,
+                __file__,
+                "--folder",
+                str(Path(place) / "shar"),
+                "--read",
+                str(options.read),
+                "--batch-seconds",
+                str(options.batch_seconds),
+            ]
             figures = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         there, counting, read, wall, main_mb, worker_mb = map(float, figures)
-        rows.append({
-            "hours there": round(there, 2), "hours read": round(read / 3600, 2),
-            "census s": round(counting, 1), "audio s/s": round(read / wall, 1),
-            "peak MB of training process": round(main_mb), "peak MB of worker": round(worker_mb),
-        })  # fmt: skip
+        rows.append(
+            {
+                "hours there": round(there, 2),
+                "hours read": round(read / 3600, 2),
+                "census s": round(counting, 1),
+                "audio s/s": round(read / wall, 1),
+                "peak MB of training process": round(main_mb),
+                "peak MB of worker": round(worker_mb),
+            }
+        )
     report(options, rows, "hours there", "peak MB of worker")
 
 

@@ -53,10 +53,13 @@ def serve(recognizer: Recognizer, streams: int, seconds: float) -> dict[str, flo
     computing = time.process_time() - computing
     p50, p95, p99 = (1_000 * np.percentile(np.concatenate(delays), (50, 95, 99))).tolist()
     return {
-        "streams": streams, "p50 ms": round(p50, 1), "p95 ms": round(p95, 1), "p99 ms": round(p99, 1),
+        "streams": streams,
+        "p50 ms": round(p50, 1),
+        "p95 ms": round(p95, 1),
+        "p99 ms": round(p99, 1),
         "computing ms per stream and s": round(1_000 * computing / streams / (WARM_UP_SECONDS + seconds), 2),
         **resident_mb(),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -53,9 +53,11 @@ def main() -> None:
     arguments.add_argument("--cores", type=int, default=16, help="assumed, that feed a GPU")
     options = arguments.parse_args()
     shipped, work = weights_and_work(CASES[0])
-    print(f"The default network, {shipped / 1e6:.2f} M weights: {work / 1e9:.3f} GFLOP a second of audio; with the "
-          f"{options.cpu_gflops} GFLOP/s measured ({100 * options.cpu_gflops / options.cpu_peak:.0f} % of the peak) "
-          f"{options.cpu_gflops * 1e9 / work:.0f} s of audio a second")  # fmt: skip
+    print(
+        f"The default network, {shipped / 1e6:.2f} M weights: {work / 1e9:.3f} GFLOP a second of audio; with the "
+        f"{options.cpu_gflops} GFLOP/s measured ({100 * options.cpu_gflops / options.cpu_peak:.0f} % of the peak) "
+        f"{options.cpu_gflops * 1e9 / work:.0f} s of audio a second"
+    )
     rows = []
     for case in CASES:
         weights, work = weights_and_work(case)
@@ -63,22 +65,36 @@ def main() -> None:
         speed = H100_PEAK * options.gpu_use / work  # audio seconds a second
         fed = VIEWS * options.worker_speed * options.cores
         gpu_hours, fed_hours = heard / speed / 3600, heard / min(speed, fed) / 3600
-        rows.append({
-            "hours": f"{case.hours:,.0f}", "network": f"{case.layers} x {case.size}",
-            "M weights": round(weights / 1e6, 1), "epochs": case.epochs, "GFLOP/audio s": round(work / 1e9, 2),
-            "EFLOP": round(heard * work / 1e18, 1),
-            "days here": f"{heard * work / (options.cpu_gflops * 1e9) / 86400:,.0f}",
-            "GPU-hours": round(gpu_hours), "cores to feed a GPU": round(speed / VIEWS / options.worker_speed),
-            f"GPU-hours with {options.cores} cores": round(fed_hours), "GPUs": case.gpus,
-            "days": round(fed_hours / case.gpus / 24, 2),
-        })  # fmt: skip
+        rows.append(
+            {
+                "hours": f"{case.hours:,.0f}",
+                "network": f"{case.layers} x {case.size}",
+                "M weights": round(weights / 1e6, 1),
+                "epochs": case.epochs,
+                "GFLOP/audio s": round(work / 1e9, 2),
+                "EFLOP": round(heard * work / 1e18, 1),
+                "days here": f"{heard * work / (options.cpu_gflops * 1e9) / 86400:,.0f}",
+                "GPU-hours": round(gpu_hours),
+                "cores to feed a GPU": round(speed / VIEWS / options.worker_speed),
+                f"GPU-hours with {options.cores} cores": round(fed_hours),
+                "GPUs": case.gpus,
+                "days": round(fed_hours / case.gpus / 24, 2),
+            }
+        )
     config = AcousticConfig(len(CHARACTERS), len(PHONES))
     rate = config.frontend.sample_rate / config.frontend.hop_samples
     features = 3600 * rate * config.frontend.mels * 2
-    table([{
-        "hours": f"{hours:,}", "Opus": f"{hours * OPUS / 1e9:,.0f} GB", "FLAC": f"{hours * FLAC / 1e9:,.0f} GB",
-        "features, a variant": f"{hours * features / 1e9:,.0f} GB",
-    } for hours in (1_000, 100_000)])  # fmt: skip
+    table(
+        [
+            {
+                "hours": f"{hours:,}",
+                "Opus": f"{hours * OPUS / 1e9:,.0f} GB",
+                "FLAC": f"{hours * FLAC / 1e9:,.0f} GB",
+                "features, a variant": f"{hours * features / 1e9:,.0f} GB",
+            }
+            for hours in (1_000, 100_000)
+        ]
+    )
     report(options, rows, "hours", "GPU-hours")
 
 

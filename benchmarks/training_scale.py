@@ -41,10 +41,12 @@ def corpus(config: AcousticConfig, folder: Path) -> Corpus:
     """The samples, all of about one length: no rank waits for another because of its utterances."""
     paths = [path for path in sorted(SAMPLES.glob("*.wav")) if path.with_suffix(".txt").is_file()]
     utterances = [
-        Utterance(f"{path.stem}-{copy}", normalise(path.with_suffix(".txt").read_text()), 4.0, "", "",
-                  AudioLocation(path))
-        for path in paths for copy in range(COPIES)
-    ]  # fmt: skip
+        Utterance(
+            f"{path.stem}-{copy}", normalise(path.with_suffix(".txt").read_text()), 4.0, "", "", AudioLocation(path)
+        )
+        for path in paths
+        for copy in range(COPIES)
+    ]
     return Corpus([build_features(folder, utterances, Augmenter(), 1, 0, config.frontend)], config, Lexicon.load())
 
 
@@ -74,10 +76,15 @@ def measure(options) -> None:
         pass
     if team.first:
         steps = list(zip(marks, marks[1:], strict=False))
-        print(json.dumps({
-            "step": statistics.median(after[0] - before[0] for before, after in steps),
-            "audio": statistics.mean(after[1] - before[1] for before, after in steps), "loss": marks[-1][2],
-        }))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "step": statistics.median(after[0] - before[0] for before, after in steps),
+                    "audio": statistics.mean(after[1] - before[1] for before, after in steps),
+                    "loss": marks[-1][2],
+                }
+            )
+        )
 
 
 def main() -> None:
@@ -95,24 +102,47 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for processes, threads in LAYOUTS:
-            started = [] if processes == 1 else [
-                "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)
-            ]  # fmt: skip
-            own = ["--folder", folder, "--threads", str(threads), "--steps", str(options.steps), "--size",
-                   str(options.size), "--batch-seconds", str(options.batch_seconds), "--precision",
-                   options.precision]  # fmt: skip
+            started = (
+                []
+                if processes == 1
+                else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+            )
+            own = [
+                "--folder",
+                folder,
+                "--threads",
+                str(threads),
+                "--steps",
+                str(options.steps),
+                "--size",
+                str(options.size),
+                "--batch-seconds",
+                str(options.batch_seconds),
+                "--precision",
+                options.precision,
+            ]
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            told = subprocess.run([sys.executable, *started, __file__, *own], env=environment, check=True,
-                                  stdout=subprocess.PIPE, text=True).stdout  # fmt: skip
+            told = subprocess.run(
+                [sys.executable, *started, __file__, *own],
+                env=environment,
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
             figures = json.loads(told.strip().splitlines()[-1])
             speed = figures["audio"] / figures["step"]
             first = rows[0]["audio s/s"] if rows else speed
-            rows.append({
-                "processes": processes, "threads each": threads, "step s": round(figures["step"], 3),
-                "audio s/s": round(speed, 1), "times one thread": round(speed / first, 2),
-                "efficiency %": round(100 * speed / first / (processes * threads), 1),
-                "loss": round(figures["loss"], 4),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "processes": processes,
+                    "threads each": threads,
+                    "step s": round(figures["step"], 3),
+                    "audio s/s": round(speed, 1),
+                    "times one thread": round(speed / first, 2),
+                    "efficiency %": round(100 * speed / first / (processes * threads), 1),
+                    "loss": round(figures["loss"], 4),
+                }
+            )
     report(options, rows, "processes", "audio s/s", "threads each")
 
 

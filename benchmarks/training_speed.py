@@ -59,11 +59,13 @@ def measure(kind: torch.dtype, batch_seconds: float, steps: int) -> dict[str, ob
     work = 3 * 2 * weights * frames * batch  # backward is two products for each of forward
     peak = matrix_peak(kind)
     return {
-        "arithmetic": str(kind).removeprefix("torch."), "audio s/s": round(batch * UTTERANCE_SECONDS / wall, 1),
-        "GFLOP/s": round(work / wall / 1e9, 1), "matrix peak": round(peak / 1e9, 1),
+        "arithmetic": str(kind).removeprefix("torch."),
+        "audio s/s": round(batch * UTTERANCE_SECONDS / wall, 1),
+        "GFLOP/s": round(work / wall / 1e9, 1),
+        "matrix peak": round(peak / 1e9, 1),
         "of the peak %": round(100 * work / wall / peak, 1),
         **{f"{part} %": round(100 * value / wall, 1) for part, value in medians.items()},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

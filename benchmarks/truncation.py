@@ -69,8 +69,9 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=60.0)
     arguments.add_argument("--recordings", type=int, default=4)
     options = arguments.parse_args()
-    utterances = [utterance for utterance in read_manifest(options.table).utterances
-                  if utterance.source == options.source]  # fmt: skip
+    utterances = [
+        utterance for utterance in read_manifest(options.table).utterances if utterance.source == options.source
+    ]
     pieces = [(utterance, load_audio(utterance, RATE)) for utterance in utterances]
     long = recordings(pieces, options.seconds)
     long = [long[k] for k in np.linspace(0, len(long) - 1, min(len(long), options.recordings)).round().astype(int)]
@@ -88,10 +89,13 @@ def main() -> None:
             cosine = torch.nn.functional.cosine_similarity(cut.double(), full.double(), dim=0)
             values.append((float(cosine), float(cut.norm() / full.norm())))
     rows = [
-        {"segment s": seconds, "cosine": round(float(np.mean([cosine for cosine, _ in values])), 4),
-         "norm ratio": round(float(np.mean([ratio for _, ratio in values])), 4)}
+        {
+            "segment s": seconds,
+            "cosine": round(float(np.mean([cosine for cosine, _ in values])), 4),
+            "norm ratio": round(float(np.mean([ratio for _, ratio in values])), 4),
+        }
         for seconds, values in measured.items()
-    ]  # fmt: skip
+    ]
     report(options, rows, "segment s", "cosine")
 
 

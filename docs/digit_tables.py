@@ -35,8 +35,10 @@ def main() -> None:
     found = [(path, *match.groups()) for path in paths if (match := NAME.fullmatch(path.name))]
     speakers = {speaker for *_, speaker in found}
     if len({options.dev, options.test} & speakers) < 2 or len(speakers) < 3:
-        parser.error(f"{options.folder} needs two speakers for --dev and --test and more to learn from; "
-                     f"it has {', '.join(sorted(speakers)) or 'none'}")  # fmt: skip
+        parser.error(
+            f"{options.folder} needs two speakers for --dev and --test and more to learn from; "
+            f"it has {', '.join(sorted(speakers)) or 'none'}"
+        )
     rows = {"train": [], "dev": [], "test": []}
     for path, digit, speaker in found:
         table = {options.dev: "dev", options.test: "test"}.get(speaker, "train")

@@ -1,6 +1,6 @@
 """The pictures of docs/guide.md, drawn from the shipped network while it hears a recording.
 
-    python docs/draw_guide.py [--audio samples/greeting.wav] [--word 6] [--layer 3] [--output docs/images]
+python docs/draw_guide.py [--audio samples/greeting.wav] [--word 6] [--layer 3] [--output docs/images]
 """
 
 import argparse
@@ -126,15 +126,36 @@ def unrolled(heard: Heard, word: Word) -> Figure:
     units = units[np.argsort(np.argmax(np.abs(hidden[frames.start : frames.stop, units]), axis=0))]
     for place, frame in enumerate(frames):
         box = (place + 0.22, place + 0.78)
-        axis.imshow(heard.mels[frame][:, None], extent=(*box, 0.0, 2.0), origin="lower", aspect="auto", cmap="magma",
-                    vmin=-2, vmax=2)  # fmt: skip
-        state = axis.imshow(hidden[frame, units][:, None], extent=(*box, 2.9, 4.9), origin="lower", aspect="auto",
-                            cmap="RdBu_r", vmin=-0.8, vmax=0.8)  # fmt: skip
+        axis.imshow(
+            heard.mels[frame][:, None],
+            extent=(*box, 0.0, 2.0),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-2,
+            vmax=2,
+        )
+        state = axis.imshow(
+            hidden[frame, units][:, None],
+            extent=(*box, 2.9, 4.9),
+            origin="lower",
+            aspect="auto",
+            cmap="RdBu_r",
+            vmin=-0.8,
+            vmax=0.8,
+        )
         best = int(heard.phones[frame].argmax())
         said = "blank" if best == 0 else heard.symbols[best]
-        axis.text(place + 0.5, 6.0, f"{said}\n{100 * heard.phones[frame, best]:.0f} %", ha="center", va="center",
-                  color="grey" if best == 0 else "tab:red", fontsize=9,
-                  weight="normal" if best == 0 else "bold")  # fmt: skip
+        axis.text(
+            place + 0.5,
+            6.0,
+            f"{said}\n{100 * heard.phones[frame, best]:.0f} %",
+            ha="center",
+            va="center",
+            color="grey" if best == 0 else "tab:red",
+            fontsize=9,
+            weight="normal" if best == 0 else "bold",
+        )
         _arrow(axis, (place + 0.5, 2.05), (place + 0.5, 2.85), "U")
         _arrow(axis, (place + 0.5, 4.95), (place + 0.5, 5.65), "V")
         if place + 1 < len(frames):
@@ -146,8 +167,11 @@ def unrolled(heard: Heard, word: Word) -> Figure:
     axis.set_ylim(-0.75, 6.5)
     axis.text(len(frames) / 2, -0.65, "milliseconds: one column is one frame of 30 ms", ha="center", fontsize=9)
     axis.set_xticks([])
-    names = ("input x:\n80 mels,\nlow to high", f"state h:\n{len(units)} of {hidden.shape[1]}\nunits",
-             "output:\nlikeliest\nphone")  # fmt: skip
+    names = (
+        "input x:\n80 mels,\nlow to high",
+        f"state h:\n{len(units)} of {hidden.shape[1]}\nunits",
+        "output:\nlikeliest\nphone",
+    )
     axis.set_yticks([1.0, 3.9, 6.0], names)
     axis.set_title(f"“{word.text}” unrolled: the same U, W and V in every frame")
     figure.colorbar(state, ax=axis, label="state of a unit", shrink=0.5, pad=0.01)
@@ -165,8 +189,9 @@ def gates_over_words(heard: Heard, layer: int) -> Figure:
     figure = Figure(figsize=(11, 10.5), layout="constrained")
     mel, take_in, keep, show, cell, one = figure.subplots(6, 1, sharex=True, height_ratios=(1.2, 1, 1, 1, 1, 1.8))
     extent = (0, length * heard.frame_seconds)
-    mel.imshow(heard.mels[:length].T, origin="lower", aspect="auto", cmap="magma", extent=(*extent, 0, 80), vmin=-2,
-               vmax=2)  # fmt: skip
+    mel.imshow(
+        heard.mels[:length].T, origin="lower", aspect="auto", cmap="magma", extent=(*extent, 0, 80), vmin=-2, vmax=2
+    )
     mel.set_ylabel("input\n(mel band)")
     order = torch.argsort(gates.keep[:length].mean(dim=0)).numpy()
     units = order[np.linspace(0, len(order) - 1, UNITS).astype(int)]
@@ -176,16 +201,25 @@ def gates_over_words(heard: Heard, layer: int) -> Figure:
         (show, gates.show, "output gate o", (0, 1), "viridis"),
         (cell, gates.cell, "cell c", (-2, 2), "RdBu_r"),
     ):
-        picture = axis.imshow(values[:length, units].T, origin="lower", aspect="auto", cmap=colours, vmin=limits[0],
-                              vmax=limits[1], extent=(*extent, 0, UNITS), interpolation="nearest")  # fmt: skip
+        picture = axis.imshow(
+            values[:length, units].T,
+            origin="lower",
+            aspect="auto",
+            cmap=colours,
+            vmin=limits[0],
+            vmax=limits[1],
+            extent=(*extent, 0, UNITS),
+            interpolation="nearest",
+        )
         axis.set_ylabel(f"{name}\n({UNITS} units)")
         axis.set_yticks([])
         figure.colorbar(picture, ax=axis, pad=0.01)
     unit = _telling_unit(gates, length)
     for values, name, colour in (
-        (gates.take_in, "input gate i", "tab:green"), (gates.keep, "forget gate f", "tab:blue"),
+        (gates.take_in, "input gate i", "tab:green"),
+        (gates.keep, "forget gate f", "tab:blue"),
         (gates.show, "output gate o", "tab:orange"),
-    ):  # fmt: skip
+    ):
         one.plot(seconds, values[:length, unit], label=name, color=colour, linewidth=1.2)
     one.plot(seconds, gates.cell[:length, unit], label="cell c", color="black", linewidth=2)
     one.set_ylabel(f"unit {unit}")
@@ -218,8 +252,15 @@ def spikes(heard: Heard) -> Figure:
         for run in runs:
             if len(run):
                 peak = run[probabilities[run, token].argmax()]
-                lines.text(seconds[peak], 100 * probabilities[peak, token] + 2, heard.symbols[token], color=colour,
-                           ha="center", fontsize=9, weight="bold")  # fmt: skip
+                lines.text(
+                    seconds[peak],
+                    100 * probabilities[peak, token] + 2,
+                    heard.symbols[token],
+                    color=colour,
+                    ha="center",
+                    fontsize=9,
+                    weight="bold",
+                )
     lines.set_ylim(0, 118)
     lines.set_ylabel("probability of a phone (%)")
     blank.fill_between(seconds, 100 * probabilities[:, 0], color="grey", alpha=0.5, step="mid")
@@ -252,8 +293,15 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], nam
     axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "dimgrey"})
     upright = start[0] == end[0]
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-    axis.text(x + 0.07 * upright, y + (0 if upright else 0.12), name, fontsize=8, color="dimgrey",
-              ha="left" if upright else "center", va="center" if upright else "bottom")  # fmt: skip
+    axis.text(
+        x + 0.07 * upright,
+        y + (0 if upright else 0.12),
+        name,
+        fontsize=8,
+        color="dimgrey",
+        ha="left" if upright else "center",
+        va="center" if upright else "bottom",
+    )
 
 
 def _palette(name: str) -> Sequence[tuple[float, float, float]]:

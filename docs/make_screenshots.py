@@ -1,7 +1,7 @@
 """Takes the pictures of the page that stand in the README: real captions of the samples, by a real server and browser.
 
-    pip install 'rill-asr[serve]' playwright  (and Debian's chromium, fonts-inter and fonts-sil-charis)
-    python docs/make_screenshots.py [--output docs/images]
+pip install 'rill-asr[serve]' playwright  (and Debian's chromium, fonts-inter and fonts-sil-charis)
+python docs/make_screenshots.py [--output docs/images]
 """
 
 from __future__ import annotations
@@ -75,8 +75,12 @@ def serving() -> Iterator[str]:
 def chromium(heard: Path) -> Iterator[Browser]:
     """A browser whose microphone hears a file, once."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
-    arguments = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream",
-                 f"--use-file-for-fake-audio-capture={heard}%noloop"]  # fmt: skip
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={heard}%noloop",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser

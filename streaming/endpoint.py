@@ -48,9 +48,13 @@ class EndpointRule:
 
 
 NO_ENDPOINTS = EndpointRule(
-    silence_seconds=math.inf, complete_seconds=math.inf, lead_seconds=math.inf, long_seconds=math.inf,
-    longest_seconds=math.inf, reset=False,
-)  # fmt: skip
+    silence_seconds=math.inf,
+    complete_seconds=math.inf,
+    lead_seconds=math.inf,
+    long_seconds=math.inf,
+    longest_seconds=math.inf,
+    reset=False,
+)
 
 
 class EndpointState(NamedTuple):
@@ -82,10 +86,14 @@ class Endpointer:
         self._silence, self._complete, self._lead, self._long, self._pause, self._longest = (
             max(1, rates.frames(seconds)) if seconds < math.inf else math.inf
             for seconds in (
-                rule.silence_seconds, rule.complete_seconds, rule.lead_seconds, rule.long_seconds, rule.pause_seconds,
+                rule.silence_seconds,
+                rule.complete_seconds,
+                rule.lead_seconds,
+                rule.long_seconds,
+                rule.pause_seconds,
                 rule.longest_seconds,
             )
-        )  # fmt: skip
+        )
 
     def start(self) -> EndpointState:
         return EndpointState()

@@ -142,9 +142,7 @@ class OnnxEngine:
         self._outputs = [head, *(f"next_{name}" for name in inputs)]
         self._no_rows = np.zeros((0, heads[head]), np.float32)
         shapes = ([size if isinstance(size, int) else 1 for size in shape] for shape in inputs.values())
-        self._start = OnnxState(
-            np.zeros(0, np.float32), tuple(np.zeros(shape, np.float32) for shape in shapes), 0
-        )  # fmt: skip
+        self._start = OnnxState(np.zeros(0, np.float32), tuple(np.zeros(shape, np.float32) for shape in shapes), 0)
 
     def start(self) -> OnnxState:
         return self._start
@@ -201,9 +199,11 @@ class OnnxEngine:
         together = zip(*(state.memory for state in states), strict=True)
         inputs = {
             "samples": np.stack([state.samples[:heard] for state in states]),  # (B, N)
-            **{name: _together(parts, axis)
-               for name, parts, axis in zip(self._memory, together, self._batch_axes, strict=True)},
-        }  # fmt: skip
+            **{
+                name: _together(parts, axis)
+                for name, parts, axis in zip(self._memory, together, self._batch_axes, strict=True)
+            },
+        }
         if self._in_blocks:
             inputs[BLOCK] = np.array(min(frames, self._run_rates.block_frames), np.int64)
         log_probs, *memory = self._session.run(self._outputs, inputs)
@@ -242,9 +242,12 @@ class TorchEngine:
             raise ValueError(f"full context is for bidirectional networks (blstm), not for encoder {config.encoder}")
         self.full_context = full_context
         self.rates = Rates(
-            config.frontend.sample_rate, config.frame_samples, config.window_samples, config.delay_frames,
+            config.frontend.sample_rate,
+            config.frame_samples,
+            config.window_samples,
+            config.delay_frames,
             config.block_frames,
-        )  # fmt: skip
+        )
         self._run_rates = self.rates.with_full_context() if full_context else self.rates
         self._model = model.eval()
         self._head = head

@@ -28,7 +28,6 @@ class Word:
     end_seconds: float
     confidence: float  # 0 to 1
 
-
     @classmethod
     def of(cls, span: WordSpan, rates: Rates, heard_seconds: float) -> Word:
         """Where a span lies in a stream of this length; the last frame may reach into the padding of its end."""

@@ -105,9 +105,17 @@ class Runner:
     def start(self) -> RunnerState:
         """The state of a stream before any audio."""
         return RunnerState(
-            self._engine.start(), self._decoder.start(), self._endpointer.start(), self._stabilizer.start(),
-            self._quiet.start(), np.zeros(0, np.float32), 0, 0, "", 0,
-        )  # fmt: skip
+            self._engine.start(),
+            self._decoder.start(),
+            self._endpointer.start(),
+            self._stabilizer.start(),
+            self._quiet.start(),
+            np.zeros(0, np.float32),
+            0,
+            0,
+            "",
+            0,
+        )
 
     def step(self, state: RunnerState, samples: np.ndarray) -> tuple[tuple[Result, ...], RunnerState]:
         """Hear samples (N,) float32 in [-1, 1] at ``sample_rate``, N >= 0.

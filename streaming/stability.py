@@ -61,9 +61,7 @@ class Stabilizer:
         """Frames from ``frame`` to the next look, at least 1."""
         return self.look_frames - frame % self.look_frames
 
-    def look(
-        self, state: StabilityState, guess: Sequence[WordSpan], frame: int, certain: int | None
-    ) -> StabilityState:
+    def look(self, state: StabilityState, guess: Sequence[WordSpan], frame: int, certain: int | None) -> StabilityState:
         """Commit what the rule allows.
 
         Args:
@@ -75,8 +73,10 @@ class Stabilizer:
         """
         words = self.kept(state, guess)[len(state.committed) :]
         texts = tuple(word.text for word in words)
-        same = next((k for k, pair in enumerate(zip(texts, state.texts, strict=False)) if pair[0] != pair[1]),
-                    min(len(texts), len(state.texts)))  # fmt: skip
+        same = next(
+            (k for k, pair in enumerate(zip(texts, state.texts, strict=False)) if pair[0] != pair[1]),
+            min(len(texts), len(state.texts)),
+        )
         since = state.since[:same] + (frame,) * (len(texts) - same)
         if certain is None:
             ready = (

@@ -95,9 +95,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     if (SPEECH_DATA / "dev.tsv").is_file() and (SPEECH_DATA / "dev-00.tar").is_file():
         with (SPEECH_DATA / "dev.tsv").open(encoding="utf-8", newline="") as table:
             rows = csv.DictReader(table, delimiter="\t")
-            name = next(
-                row["id"] for row in rows if row["source"] == "librispeech" and 4 <= float(row["seconds"]) <= 8
-            )
+            name = next(row["id"] for row in rows if row["source"] == "librispeech" and 4 <= float(row["seconds"]) <= 8)
         with tarfile.open(SPEECH_DATA / "dev-00.tar") as shard:
             member = next(member for member in shard if member.name.rsplit(".", 1)[0] == name)
             path = tmp_path_factory.mktemp("speech") / member.name

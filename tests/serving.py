@@ -76,9 +76,7 @@ def serving(*options: str, **environment: str) -> Iterator[Server]:
     """`asr serve` on a free port with these options."""
     command = [sys.executable, "-m", "asr", "serve", "--port", "0", *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     server = Server(process, scheme="https" if "--ssl-certfile" in options else "http")
     ready = threading.Event()
 

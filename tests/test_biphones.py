@@ -37,9 +37,18 @@ def test_frames_begin_and_go_on(biphones: Biphones) -> None:
     states = biphones.of_frames(ALIGNED, np.arange(1, len(ALIGNED), 3))
     first, rest = biphones.first, biphones.rest
     assert states.tolist() == [
-        SILENCE, SILENCE, first[SILENCE, AA], *[rest[SILENCE, AA]] * 2, first[AA, B], first[B, AA], *[rest[B, AA]] * 3,
-        SILENCE, SILENCE, first[SILENCE, S], *[rest[SILENCE, S]] * 2,
-    ]  # fmt: skip
+        SILENCE,
+        SILENCE,
+        first[SILENCE, AA],
+        *[rest[SILENCE, AA]] * 2,
+        first[AA, B],
+        first[B, AA],
+        *[rest[B, AA]] * 3,
+        SILENCE,
+        SILENCE,
+        first[SILENCE, S],
+        *[rest[SILENCE, S]] * 2,
+    ]
     assert biphones.of_frames(ALIGNED, np.array([10, 20])).tolist() == [first[SILENCE, AA], first[B, AA]]  # B is missed
     assert [states.tolist() for states in biphones.chain(ALIGNED)] == [
         [table[pair] for pair in ((0, 0), (0, AA), (AA, B), (B, AA), (AA, 0), (0, S))] for table in (first, rest)
@@ -70,12 +79,18 @@ def test_a_file_holds_the_table(biphones: Biphones, tmp_path) -> None:
     assert np.allclose(again.log_priors, biphones.log_priors, atol=1e-4) and again.checksum == biphones.checksum
 
 
-@pytest.mark.parametrize("damage", [
-    lambda lines: [], lambda lines: lines[:-1], lambda lines: lines[1:], lambda lines: [*lines, "x"],
-    lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
-    lambda lines: [lines[0].replace("blank", "hum"), *lines[1:]],
-    lambda lines: [*lines[:-1], lines[-1].replace("rest", "last")],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [],
+        lambda lines: lines[:-1],
+        lambda lines: lines[1:],
+        lambda lines: [*lines, "x"],
+        lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+        lambda lines: [lines[0].replace("blank", "hum"), *lines[1:]],
+        lambda lines: [*lines[:-1], lines[-1].replace("rest", "last")],
+    ],
+)
 def test_a_damaged_table_is_refused_in_one_line(biphones: Biphones, tmp_path, damage) -> None:
     path = tmp_path / "states.txt"
     biphones.write(path, TABLE)

@@ -125,8 +125,11 @@ def test_an_inbox_keeps_the_order_joins_audio_and_holds_back_who_sends_too_much(
 @pytest.mark.parametrize("format", ["s16le", "s32le", "f32le", "mulaw", "alaw"])
 def test_pcm_cut_anywhere_is_the_same(format):
     values = np.random.default_rng(3).integers(-20_000, 20_000, 2_000)
-    stored = {"s16le": values.astype("<i2"), "s32le": (values << 16).astype("<i4"),
-              "f32le": (values / 32_768).astype("<f4")}  # fmt: skip
+    stored = {
+        "s16le": values.astype("<i2"),
+        "s32le": (values << 16).astype("<i4"),
+        "f32le": (values / 32_768).astype("<f4"),
+    }
     data = stored[format].tobytes() if format in stored else bytes(values.astype(np.uint8))
     whole = Pcm(format, 8_000, SAMPLE_RATE)
     cut = Pcm(format, 8_000, SAMPLE_RATE)

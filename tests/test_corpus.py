@@ -42,10 +42,16 @@ def store(tmp_path_factory, speech):
 def corpus(store):
     frames = store.frames(0)
     lines = {
-        utterance.id: {"id": utterance.id, "text": utterance.text, "frames": int(length), "score": -10.0, "words": [],
-                       "phones": f"SIL {length // 2} AA {length - length // 2}"}
+        utterance.id: {
+            "id": utterance.id,
+            "text": utterance.text,
+            "frames": int(length),
+            "score": -10.0,
+            "words": [],
+            "phones": f"SIL {length // 2} AA {length - length // 2}",
+        }
         for utterance, length in zip(store.utterances, frames, strict=True)
-    }  # fmt: skip
+    }
     corpus = Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
     biphones = Biphones.estimate(corpus.alignments(), len(PHONES), CONFIG.stack, 1, 1)
     return corpus.for_model(replace(CONFIG, states=len(biphones)), biphones)
@@ -161,8 +167,10 @@ def test_added_silence_moves_targets_with_the_speech(corpus):
 
 
 def test_doubtful_transcripts_are_left_out_and_named(store):
-    lines = {"u0": {"id": "u0", "text": "", "failure": "the text does not fit the audio"},
-             "u1": {"id": "u1", "text": "", "score": -70.0, "phones": "SIL 3", "words": []}}  # fmt: skip
+    lines = {
+        "u0": {"id": "u0", "text": "", "failure": "the text does not fit the audio"},
+        "u1": {"id": "u1", "text": "", "score": -70.0, "phones": "SIL 3", "words": []},
+    }
     corpus = Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
     assert {row.id: row.reason.split(":")[0] for row in corpus.rejected} == {
         "u0": "its transcript does not align with its audio",

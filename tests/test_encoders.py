@@ -33,7 +33,7 @@ CONFIGS = {
     "blstm": AcousticConfig(
         **SIZES, encoder="blstm", look_ahead_frames=(0, 0), phone_layer=2, block_frames=5, right_context_frames=2
     ),
-}  # fmt: skip
+}
 CONFIGS |= {f"{name} stack": dataclasses.replace(config, front="stack") for name, config in CONFIGS.items()}
 CONFIGS["lstm stack"] = AcousticConfig(**SIZES, front="stack", look_ahead_frames=(2, 1, 0), phone_layer=2)
 
@@ -153,12 +153,15 @@ def test_streams_in_a_batch_get_the_rows_of_each_alone(folders, short):
     np.testing.assert_allclose(run(together, chunks(short, [3_000] * 9)), run(alone, [short]), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [
-    ("rnn stack", ["samples", "hidden", "context"]),
-    ("blstm stack", ["samples", "hidden", "cell", "context", "block_frames"]),
-    ("rnn", ["samples", "hidden", "context"]),
-    ("blstm", ["samples", "hidden", "cell", "context", "block_frames"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("rnn stack", ["samples", "hidden", "context"]),
+        ("blstm stack", ["samples", "hidden", "cell", "context", "block_frames"]),
+        ("rnn", ["samples", "hidden", "context"]),
+        ("blstm", ["samples", "hidden", "cell", "context", "block_frames"]),
+    ],
+)
 def test_graphs_say_what_they_take(folders, short, kind, inputs):
     for file in ("model.onnx", "model.int8.onnx"):
         proto = onnx.load(str(folders[kind] / file))
@@ -177,8 +180,11 @@ def test_folders_of_earlier_versions_are_understood(model_folder, folders):
     for folder, number in formats.items():
         assert json.loads((folder / "config.json").read_text())["format"] == number
     description = json.loads((folders["lstm stack"] / "config.json").read_text())
-    old = {name: value for name, value in description["acoustic"].items()
-           if name not in ("encoder", "block_frames", "right_context_frames", "full_context", "front")}  # fmt: skip
+    old = {
+        name: value
+        for name, value in description["acoustic"].items()
+        if name not in ("encoder", "block_frames", "right_context_frames", "full_context", "front")
+    }
     assert AcousticConfig.from_dict(old) == AcousticConfig.from_dict(description["acoustic"]) == CONFIGS["lstm stack"]
     assert (ModelPackage.open("rill-en-small").encoder, ModelPackage.open(folders["rnn"]).encoder) == ("lstm", "rnn")
 
@@ -187,8 +193,12 @@ def test_words_have_the_same_times_in_any_chunks(folders, short):
     for kind in CONFIGS:
         recognizer = Recognizer.load(folders[kind])
         whole = recognizer.transcribe(short)
-        live = [word for result in recognizer.stream([short[:20_000], short[20_000:]]) if result.final
-                for word in result.words]  # fmt: skip
+        live = [
+            word
+            for result in recognizer.stream([short[:20_000], short[20_000:]])
+            if result.final
+            for word in result.words
+        ]
         assert len(whole.words) > 1
         assert [(w.text, w.start_seconds) for w in live] == [(w.text, w.start_seconds) for w in whole.words]
         assert 0 <= whole.words[0].start_seconds < whole.words[-1].end_seconds <= len(short) / 16_000 + 0.05
@@ -196,26 +206,30 @@ def test_words_have_the_same_times_in_any_chunks(folders, short):
 
 def test_full_context_is_refused_where_it_cannot_be(folders, model_folder):
     for model, more, reason in (
-        (model_folder, {}, "has encoder lstm"), (folders["rnn"], {"engine": "torch"}, "has encoder rnn"),
+        (model_folder, {}, "has encoder lstm"),
+        (folders["rnn"], {"engine": "torch"}, "has encoder rnn"),
         (folders["blstm"], {"batching": Batching()}, "run alone"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UsageError, match=reason):
             Recognizer.load(model, full_context=True, **more)
     with pytest.raises(UsageError, match="nothing is said before the end"):
         Recognizer.load(folders["blstm"], full_context=True).stream([])
 
 
-@pytest.mark.parametrize(("kind", "change", "reason"), [
-    ("blstm", {"encoder": "gru"}, "unknown encoder 'gru'; give rnn, lstm, blstm"),
-    ("blstm", {"block_frames": 0}, "shorter than one frame"),
-    ("blstm", {"look_ahead_frames": (1, 0)}, "must not look ahead"),
-    ("blstm", {"right_context_frames": -1}, "from 0 frames"),
-    ("blstm", {"full_context": 1.5}, "share from 0 to 1"),
-    ("blstm", {"size": 15}, "even number of units"),
-    ("blstm", {"phone_layer": 1}, "must read its last layer"),
-    ("rnn", {"block_frames": 4}, "are for encoder blstm"),
-    ("rnn", {"full_context": 0.5}, "rnn has look-ahead only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("blstm", {"encoder": "gru"}, "unknown encoder 'gru'; give rnn, lstm, blstm"),
+        ("blstm", {"block_frames": 0}, "shorter than one frame"),
+        ("blstm", {"look_ahead_frames": (1, 0)}, "must not look ahead"),
+        ("blstm", {"right_context_frames": -1}, "from 0 frames"),
+        ("blstm", {"full_context": 1.5}, "share from 0 to 1"),
+        ("blstm", {"size": 15}, "even number of units"),
+        ("blstm", {"phone_layer": 1}, "must read its last layer"),
+        ("rnn", {"block_frames": 4}, "are for encoder blstm"),
+        ("rnn", {"full_context": 0.5}, "rnn has look-ahead only"),
+    ],
+)
 def test_impossible_configs_are_refused(kind, change, reason):
     with pytest.raises(ValueError, match=reason):
         dataclasses.replace(CONFIGS[kind], **change)
@@ -226,10 +240,16 @@ def asr(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return main()
 
 
-@pytest.mark.parametrize("arguments", [
-    "--encoder blstm --look-ahead 2,0", "--encoder blstm --block 0", "--encoder gru", "--full-context 1",
-    "--look-ahead=",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--encoder blstm --look-ahead 2,0",
+        "--encoder blstm --block 0",
+        "--encoder gru",
+        "--full-context 1",
+        "--look-ahead=",
+    ],
+)
 def test_impossible_models_are_one_line(monkeypatch, tmp_path, capsys, arguments):
     table = tmp_path / "table.tsv"
     table.write_text("id\tpath\ttext\n")
@@ -261,9 +281,29 @@ def test_the_same_commands_train_export_and_evaluate(monkeypatch, tmp_path, caps
     rows = [f"{wav.stem}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}" for wav in recordings]
     table, run_folder = tmp_path / "table.tsv", tmp_path / "run"
     table.write_text("\n".join(["id\tpath\ttext", *rows]) + "\n", encoding="utf-8")
-    command = ("train", table, "--run", run_folder, "--size", 16, "--views", 1, "--epochs", 2, "--threads", 1,
-               "--variants", 1, "--no-align", "--workers", 1, "--batch-seconds", 9,
-               "--precision", "32-true")  # fmt: skip
+    command = (
+        "train",
+        table,
+        "--run",
+        run_folder,
+        "--size",
+        16,
+        "--views",
+        1,
+        "--epochs",
+        2,
+        "--threads",
+        1,
+        "--variants",
+        1,
+        "--no-align",
+        "--workers",
+        1,
+        "--batch-seconds",
+        9,
+        "--precision",
+        "32-true",
+    )
     blstm = ("--encoder", "blstm", "--look-ahead", "0,0", "--block", 7, "--right-context", 3)
     assert asr(monkeypatch, *command, *blstm) == 0, capsys.readouterr().err
     assert asr(monkeypatch, "export", run_folder, "--output", tmp_path / "model") == 0

@@ -19,11 +19,13 @@ def hypothesis(reference, text, source="a", seconds=2.0):
 
 
 def test_errors_are_pooled_over_words_not_averaged_over_utterances():
-    of_a, of_b, total = score([
-        hypothesis("one two three four", "one two three four"),
-        hypothesis("five", "nine"),
-        hypothesis("six seven", "six", source="b", seconds=1.0),
-    ])  # fmt: skip
+    of_a, of_b, total = score(
+        [
+            hypothesis("one two three four", "one two three four"),
+            hypothesis("five", "nine"),
+            hypothesis("six seven", "six", source="b", seconds=1.0),
+        ]
+    )
     assert (of_a.source, of_a.utterances, of_a.words) == ("a", 2, 5)
     assert of_a.word_error_rate == pytest.approx(1 / 5)
     assert (of_b.substitutions, of_b.deletions, of_b.insertions) == (0, 1, 0)
@@ -78,9 +80,14 @@ def test_report_is_one_page_that_shows_and_plays_the_worst(tmp_path):
     assert not re.search(r"https?:|//[a-z]|<script|<link|@import", text), "nothing from elsewhere"
     assert text.index("worse, b, 20.0 s, 2 errors, 200 %") < text.index("bad &lt;b&gt;, b, 5.0 s")
     assert "good" not in text
-    for row in ("below 2</td><td>1</td><td>2</td><td>0.0", "4 to 8</td><td>1</td><td>5</td><td>60.0",
-                "from 16</td><td>1</td><td>1</td><td>200.0", "all</td><td>3</td><td>8</td><td>62.5",
-                "three</td><td>tree</td><td>1", "four</td><td>1"):  # fmt: skip
+    for row in (
+        "below 2</td><td>1</td><td>2</td><td>0.0",
+        "4 to 8</td><td>1</td><td>5</td><td>60.0",
+        "from 16</td><td>1</td><td>1</td><td>200.0",
+        "all</td><td>3</td><td>8</td><td>62.5",
+        "three</td><td>tree</td><td>1",
+        "four</td><td>1",
+    ):
         assert f"<td>{row}" in page
     assert '<span class="wrong">four</span><span class="wrong"></span>' in page
     assert '<span class="wrong"></span><span class="added">' in page

@@ -114,8 +114,10 @@ def test_the_int8_graph_is_small_and_close(shipped_recognizer, speech):
     assert 0.5 * np.abs(ours - theirs).sum(axis=1).mean() < 0.05
     assert np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)) > 0.95
     assert package.graph("int8").stat().st_size < 0.6 * (package.folder / "model.safetensors").stat().st_size
-    described = [{entry.key: entry.value for entry in onnx.load(str(package.graph(engine))).metadata_props}
-                 for engine in ("onnx", "int8")]  # fmt: skip
+    described = [
+        {entry.key: entry.value for entry in onnx.load(str(package.graph(engine))).metadata_props}
+        for engine in ("onnx", "int8")
+    ]
     assert described[0].items() <= described[1].items()
 
 

@@ -63,8 +63,14 @@ def test_what_is_allowed_and_what_is_not(write) -> None:
     for please, which, where in product(["please ", ""], ["on", "off"], ["", " in the kitchen", " in the living room"]):
         assert accepts(grammar, f"{please}turn {which} the lights{where}")
     assert accepts(grammar, "stop") and accepts(grammar, "stop stop stop")
-    for sentence in ("turn the lights", "please", "turn on the lights in the room", "stop turn on the lights",
-                     "please stop", "turn on off the lights"):  # fmt: skip
+    for sentence in (
+        "turn the lights",
+        "please",
+        "turn on the lights in the room",
+        "stop turn on the lights",
+        "please stop",
+        "turn on off the lights",
+    ):
         assert not accepts(grammar, sentence)
 
 
@@ -88,17 +94,30 @@ def test_small_grammars(write, text: str, allowed: list[str], refused: list[str]
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("yes\n(no", "line 2: '(' is not closed by ')'"), ("no)", "closes no bracket"), ("[a | b)", "is not closed"),
-        ("a\n\n<b>", "line 3: rule 'b' is not defined"), ("<a>\na = b <a>", "line 2: rule 'a' is made of itself"),
-        ("a\nb = <c>\nc = <b>", "line 3: rule 'b' is made of itself"), ("", "has no phrase"),
-        ("# x\n", "has no phrase"), ("digit = one", "has no phrase"), ("a | ", "is empty"), ("()", "is empty"),
-        ("[]", "is empty"), ("+ a", "follows nothing"), ("turn 2 left", "spell them out"),
-        ("<digit", "is no word"), ("a < b", "is no word"), ("?", "is no word"), ("a = ", "is empty"),
+        ("yes\n(no", "line 2: '(' is not closed by ')'"),
+        ("no)", "closes no bracket"),
+        ("[a | b)", "is not closed"),
+        ("a\n\n<b>", "line 3: rule 'b' is not defined"),
+        ("<a>\na = b <a>", "line 2: rule 'a' is made of itself"),
+        ("a\nb = <c>\nc = <b>", "line 3: rule 'b' is made of itself"),
+        ("", "has no phrase"),
+        ("# x\n", "has no phrase"),
+        ("digit = one", "has no phrase"),
+        ("a | ", "is empty"),
+        ("()", "is empty"),
+        ("[]", "is empty"),
+        ("+ a", "follows nothing"),
+        ("turn 2 left", "spell them out"),
+        ("<digit", "is no word"),
+        ("a < b", "is no word"),
+        ("?", "is no word"),
+        ("a = ", "is empty"),
         ("x\na = b\na = c", "line 3: rule 'a' is defined a second time"),
-        ("(" * 60 + "a" + ")" * 60, "more than 50 brackets"), ("ja, straße", "line 1: 'straße'"),
+        ("(" * 60 + "a" + ")" * 60, "more than 50 brackets"),
+        ("ja, straße", "line 1: 'straße'"),
         ("\n".join(["<r19>", "r0 = a b", *(f"r{n} = <r{n - 1}> <r{n - 1}>" for n in range(1, 20))]), "too large"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_in_a_line(write, text: str, complaint: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_grammar(write(text))
@@ -137,10 +156,12 @@ def test_speech_outside_the_grammar_gives_nothing(shipped_recognizer: Recognizer
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ([], "rule 'digit' is not defined"), (["--lm", "x"], "leave out lm"),
-        (["--hotwords", "x"], "leave out hotwords"), (["--decoder", "greedy"], "leave out decoder greedy"),
+        ([], "rule 'digit' is not defined"),
+        (["--lm", "x"], "leave out lm"),
+        (["--hotwords", "x"], "leave out hotwords"),
+        (["--decoder", "greedy"], "leave out decoder greedy"),
     ],
-)  # fmt: skip
+)
 def test_the_command_complains_in_one_line(asr, write, options: list[str], complaint: str) -> None:
     run = asr("transcribe", "--grammar", write("<digit>+"), *options, SAMPLES / "numbers.wav")
     assert run.returncode == 2 and run.stdout == "" and one_line(run.stderr) and complaint in run.stderr

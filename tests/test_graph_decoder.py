@@ -76,8 +76,10 @@ def test_words_lie_where_they_are_spoken(decoder: GraphDecoder) -> None:
     state = decoder.advance(decoder.start(), rows("- - S IY - - AH - K AE T -", frames_each=3))
     words, _ = decoder.finish(state)
     assert [(word.text, word.start_frame, word.end_frame) for word in words] == [
-        ("see", 6, 12), ("a", 18, 21), ("cat", 24, 33)
-    ]  # fmt: skip
+        ("see", 6, 12),
+        ("a", 18, 21),
+        ("cat", 24, 33),
+    ]
     assert all(word.confidence == pytest.approx(0.9, abs=1e-4) for word in words)
 
 

@@ -116,8 +116,9 @@ def sentence_costs(scores: np.ndarray, biphones: Biphones):
             graph_cost = STATE_WEIGHTS.language_weight * language_cost(list(words)) + STATE_WEIGHTS.word_cost * count
             spoken = min(
                 chain_cost(scores, states) + STATE_WEIGHTS.silence_cost * pauses
-                for chain, pauses in spoken_ways(words) for states in [states_of(biphones, chain)]
-            )  # fmt: skip
+                for chain, pauses in spoken_ways(words)
+                for states in [states_of(biphones, chain)]
+            )
             yield words, spoken + graph_cost
 
 

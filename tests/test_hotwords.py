@@ -52,12 +52,24 @@ def test_all_forms_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ("a,,b", "hotword 2"), ("", "no entry"), ("  ", "no entry"), ([], "no entry"), ("a:x", "must be a number"),
-        ("a:-1", "above 0"), ("a:0", "above 0"), ("a:nan", "above 0"), ("a:99", "at most 20"), (":3", "has no word"),
-        ("4 seasons", "spell them out"), ("naïve, b", "hotword 1"), ("missing/words", "No such file"),
-        ("words.txt", "No such file"), ([1], "must be text"), ("'", "has no word"),
+        ("a,,b", "hotword 2"),
+        ("", "no entry"),
+        ("  ", "no entry"),
+        ([], "no entry"),
+        ("a:x", "must be a number"),
+        ("a:-1", "above 0"),
+        ("a:0", "above 0"),
+        ("a:nan", "above 0"),
+        ("a:99", "at most 20"),
+        (":3", "has no word"),
+        ("4 seasons", "spell them out"),
+        ("naïve, b", "hotword 1"),
+        ("missing/words", "No such file"),
+        ("words.txt", "No such file"),
+        ([1], "must be text"),
+        ("'", "has no word"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_apply_is_refused(given: object, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint) as caught:
         read_hotwords(given)
@@ -84,8 +96,10 @@ def test_new_words_can_be_said(model: LanguageModel) -> None:
     state = decoder.advance(decoder.start(), rows("- S IY - R IH L - K AE T -"))
     words, _ = decoder.finish(state)
     assert [(word.text, word.start_frame, word.end_frame) for word in words] == [
-        ("see", 2, 6), ("rill", 8, 14), ("cat", 16, 22)
-    ]  # fmt: skip
+        ("see", 2, 6),
+        ("rill", 8, 14),
+        ("cat", 16, 22),
+    ]
     assert text(decoder, rows("S IY AH K AE T")) == "see a cat", "nobody said a hotword"
 
 

@@ -51,10 +51,12 @@ def every_alignment(rows: torch.Tensor, first: list[int], rest: list[int]) -> to
     sums = []
     for borders in itertools.combinations(range(1, len(rows)), len(first) - 1):
         edges = (0, *borders, len(rows))
-        sums.append(sum(
-            rows[start, first[k]] + rows[start + 1 : end, rest[k]].sum()
-            for k, (start, end) in enumerate(itertools.pairwise(edges))
-        ))  # fmt: skip
+        sums.append(
+            sum(
+                rows[start, first[k]] + rows[start + 1 : end, rest[k]].sum()
+                for k, (start, end) in enumerate(itertools.pairwise(edges))
+            )
+        )
     return torch.stack(sums).logsumexp(dim=0)
 
 
@@ -74,9 +76,9 @@ def test_the_denominator_is_the_sum_over_every_path(scores, tables) -> None:
 def test_a_chain_is_the_sum_over_every_alignment(scores) -> None:
     first, rest = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([[2, 2, 6], [0, 1, 0]])
     lengths = torch.tensor([3, 2])
-    wanted = torch.stack([
-        every_alignment(scores[k, : FRAMES[k]], first[k, : lengths[k]].tolist(), rest[k].tolist()) for k in range(2)
-    ])  # fmt: skip
+    wanted = torch.stack(
+        [every_alignment(scores[k, : FRAMES[k]], first[k, : lengths[k]].tolist(), rest[k].tolist()) for k in range(2)]
+    )
     check(log_of_chain(scores, FRAMES, first, rest, lengths), wanted, scores)
 
 

@@ -51,8 +51,12 @@ def virtual_microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     except OSError:
         pytest.skip("no microphone without PortAudio (libportaudio2)")
     folder = tmp_path_factory.mktemp("pulse")
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{folder}/pulse/native",
-                   "HOME": str(folder)}  # fmt: skip
+    environment = {
+        **os.environ,
+        "XDG_RUNTIME_DIR": str(folder),
+        "PULSE_SERVER": f"unix:{folder}/pulse/native",
+        "HOME": str(folder),
+    }
 
     def run(*command: str) -> None:
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=PATIENCE_SECONDS)

@@ -30,10 +30,14 @@ class PortAudio:
 
     def query_devices(self, kind: str | None = None):
         devices = [
-            {"index": index, "name": name, "max_input_channels": 0 if "speaker" in name else 2,
-             "default_samplerate": 48_000.0}
+            {
+                "index": index,
+                "name": name,
+                "max_input_channels": 0 if "speaker" in name else 2,
+                "default_samplerate": 48_000.0,
+            }
             for index, name in enumerate(self.names)
-        ]  # fmt: skip
+        ]
         if kind is None:
             return devices
         inputs = [device for device in devices if device["max_input_channels"]]
@@ -82,8 +86,11 @@ def test_devices_are_found_by_index_name_and_default(portaudio) -> None:
     assert find_device(None).index == 3, "the default of the system"
     assert find_device("0").index == find_device("built").index == 0
     assert find_device("usb mic").index == 2, "the whole name goes before a part of it"
-    for choice, said in (("usb", "more than one of these: 2 USB mic; 3 USB mic 2"), ("1", "none of these"),
-                         ("radio", "none of these: 0 Built-in mic; 2")):  # fmt: skip
+    for choice, said in (
+        ("usb", "more than one of these: 2 USB mic; 3 USB mic 2"),
+        ("1", "none of these"),
+        ("radio", "none of these: 0 Built-in mic; 2"),
+    ):
         with pytest.raises(UsageError, match=said):
             find_device(choice)
 

@@ -35,9 +35,13 @@ def test_text_is_brought_into_normal_form(tmp_path: Path) -> None:
         file.write("we had nothing before us\n")
     corpus = write_corpus([tmp_path / "plain.txt", tmp_path / "more.gz", tmp_path / "most.xz"], tmp_path / "out")
     assert corpus.path.read_text().splitlines() == [
-        "it was the best of times", "it was the worst of times", "it was the age of wisdom",
-        "it was the age of foolishness", "we had everything before us", "we had nothing before us",
-    ]  # fmt: skip
+        "it was the best of times",
+        "it was the worst of times",
+        "it was the age of wisdom",
+        "it was the age of foolishness",
+        "we had everything before us",
+        "we had nothing before us",
+    ]
     assert (corpus.sentences, corpus.left_out, corpus.words["was"]) == (6, 1, 4)
 
 
@@ -49,8 +53,19 @@ def test_text_without_words_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"order": 0}, {"order": 6}, {"prune": (1, 2)}, {"prune": (0, 3, 2)}, {"prune": ()}, {"vocabulary": 0},
-              {"shares": (0.5, 0.4)}, {"shares": (1.5, -0.5)}, {"most": 50_000}, {"most": 60_000, "order": 1}],
+    "wrong",
+    [
+        {"order": 0},
+        {"order": 6},
+        {"prune": (1, 2)},
+        {"prune": (0, 3, 2)},
+        {"prune": ()},
+        {"vocabulary": 0},
+        {"shares": (0.5, 0.4)},
+        {"shares": (1.5, -0.5)},
+        {"most": 50_000},
+        {"most": 60_000, "order": 1},
+    ],
 )
 def test_impossible_options_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):

@@ -200,9 +200,7 @@ def test_what_the_microphone_hears_is_written_down(open_page: Callable[..., Page
     assert int(re.findall(r"--> 00:00:(\d\d)", downloaded(page, "srt"))[-1]) >= first_seconds
 
 
-def test_a_dropped_recording_reads_like_the_command(
-    open_page: Callable[..., Page], host: Restartable
-) -> None:
+def test_a_dropped_recording_reads_like_the_command(open_page: Callable[..., Page], host: Restartable) -> None:
     page = open_page()
     result = Client(host.server.url).transcribe(SAMPLES / "numbers.wav")
     drop(page, "numbers.wav", (SAMPLES / "numbers.wav").read_bytes())
@@ -253,9 +251,7 @@ def test_a_microphone_that_cannot_be_had_is_explained(
     assert page.inner_text("#state") == "Ready" and page.locator("#choose").is_enabled()
 
 
-def test_a_server_that_goes_and_comes_back_costs_no_words(
-    open_page: Callable[..., Page], host: Restartable
-) -> None:
+def test_a_server_that_goes_and_comes_back_costs_no_words(open_page: Callable[..., Page], host: Restartable) -> None:
     page = open_page(complaining=UNREACHABLE)
     sent = Sent(page)
     page.click("#record")

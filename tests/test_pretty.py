@@ -16,8 +16,10 @@ from asr.streaming.results import Result, Word
 from asr.words.pretty import pretty
 from asr.words.proper_names import count_names
 
-WORDS = ("one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four "
-         "third london cat the seen i i'm").split()  # fmt: skip
+WORDS = (
+    "one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four "
+    "third london cat the seen i i'm"
+).split()
 
 
 def result(text: str, final: bool = True, committed: int = 0) -> Result:
@@ -48,8 +50,11 @@ def test_it_is_written_as_people_write(spoken: str, written: str) -> None:
 def test_words_keep_their_times_and_those_of_a_number_are_joined() -> None:
     found = pretty(result("it cost two hundred and five pounds"))
     assert [(word.text, word.start_seconds, word.end_seconds) for word in found.words] == [
-        ("It", 0, 0.5), ("cost", 1, 1.5), ("205", 2, 5.5), ("pounds.", 6, 6.5)
-    ]  # fmt: skip
+        ("It", 0, 0.5),
+        ("cost", 1, 1.5),
+        ("205", 2, 5.5),
+        ("pounds.", 6, 6.5),
+    ]
     assert found.words[2].confidence == pytest.approx(0.55)
     assert found.text == " ".join(word.text for word in found.words)
     assert (found.start_seconds, found.end_seconds, found.committed) == (0, 6.5, 4)

@@ -195,8 +195,9 @@ def test_impossible_rules_are_refused(lengths, message):
         EndpointRule(**lengths)
 
 
-tokens = st.lists(st.one_of(st.integers(0, 3).map(lambda token: [token]), st.just([0] * 12), st.just([2, 3] * 60)),
-                  max_size=40).map(lambda runs: sum(runs, []))  # fmt: skip
+tokens = st.lists(
+    st.one_of(st.integers(0, 3).map(lambda token: [token]), st.just([0] * 12), st.just([2, 3] * 60)), max_size=40
+).map(lambda runs: sum(runs, []))
 
 
 @given(tokens=tokens, cut=st.integers(0, 400))

@@ -44,8 +44,11 @@ DELAY, STACK = CONFIG.delay_frames, CONFIG.stack
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The sample recordings three times over, said by two speakers."""
     folder = tmp_path_factory.mktemp("segments")
-    rows = [f"{wav.stem}-{k}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}\t{'ab'[k == 2]}\n"
-            for k in range(3) for wav in sorted(SAMPLES.glob("*.wav"))]  # fmt: skip
+    rows = [
+        f"{wav.stem}-{k}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}\t{'ab'[k == 2]}\n"
+        for k in range(3)
+        for wav in sorted(SAMPLES.glob("*.wav"))
+    ]
     (folder / "table.tsv").write_text("id\tpath\ttext\tspeaker\n" + "".join(rows), encoding="utf-8")
     utterances = read_manifest(folder / "table.tsv").utterances
     words = {word: (("AA", "B"),) for utterance in utterances for word in utterance.text.split()}
@@ -143,9 +146,13 @@ def test_gradients_inside_a_segment_are_the_full_ones_and_end_at_its_border(mode
     rows = slice(before // STACK + model.config.delay_frames, end // STACK)
 
     def gradients(log_probs, heard: torch.Tensor) -> torch.Tensor:
-        losses = [torch.nn.functional.ctc_loss(head.transpose(0, 1), targets, segment.frames, lengths, reduction="sum")
-                  for head, targets, lengths in ((log_probs.characters, segment.characters, segment.character_lengths),
-                                                 (log_probs.phones, segment.phones, segment.phone_lengths))]
+        losses = [
+            torch.nn.functional.ctc_loss(head.transpose(0, 1), targets, segment.frames, lengths, reduction="sum")
+            for head, targets, lengths in (
+                (log_probs.characters, segment.characters, segment.character_lengths),
+                (log_probs.phones, segment.phones, segment.phone_lengths),
+            )
+        ]
         return torch.autograd.grad(sum(losses), heard)[0]
 
     whole = batch.mels.clone().requires_grad_()
@@ -195,9 +202,13 @@ def test_a_row_remembers_with_the_probability_asked_for(corpus, steps) -> None:
 
 def test_a_run_taken_up_inside_a_recording_has_the_same_curve(corpus, tmp_path: Path) -> None:
     options = TrainOptions(
-        epochs=1, batch_seconds=32.0, views=2, segments=SegmentOptions(8.0, 24.0, 0.7), masks=SpecAugment(),
+        epochs=1,
+        batch_seconds=32.0,
+        views=2,
+        segments=SegmentOptions(8.0, 24.0, 0.7),
+        masks=SpecAugment(),
         changes=MelAugment(),
-    )  # fmt: skip
+    )
 
     def trainer(name: str) -> Trainer:
         return Trainer(tmp_path / name, corpus, None, CONFIG, options, Team(open_device("cpu", "32-true")))

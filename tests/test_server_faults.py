@@ -34,8 +34,19 @@ CONNECTS = 1_000
 @pytest.fixture(scope="module")
 def server(shipped_recognizer) -> Iterator[Server]:
     """A strict server: a key, few streams. Greedy decoding needs no graph, so it starts quickly."""
-    with serving("--engine", "onnx", "--decoder", "greedy", "--max-streams", "4", "--max-upload-mb", "1",
-                 "--wyoming-port", "0", RILL_API_KEY=KEY) as server:  # fmt: skip
+    with serving(
+        "--engine",
+        "onnx",
+        "--decoder",
+        "greedy",
+        "--max-streams",
+        "4",
+        "--max-upload-mb",
+        "1",
+        "--wyoming-port",
+        "0",
+        RILL_API_KEY=KEY,
+    ) as server:
         yield server
         server.settled(KEY)
         assert not [event for event in server.log if event["level"] == "error"]
@@ -346,10 +357,27 @@ def test_stopping_loses_no_words(shipped_recognizer, tmp_path):
         pytest.skip("openssl is not installed")
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ],
+        check=True,
+        capture_output=True,
+    )
     options = ("--decoder", "greedy", "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
     with serving(*options) as server:
         trust = ssl.create_default_context(cafile=certificate)

@@ -46,9 +46,11 @@ def server(shipped_recognizer: Recognizer) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def client(server: Server) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key="any", max_retries=0,
+        base_url=f"{server.url}/v1",
+        api_key="any",
+        max_retries=0,
         websocket_base_url=f"{server.url.replace('http', 'ws')}/v1",
-    )  # fmt: skip
+    )
 
 
 def resampled(path: Path, rate: int) -> np.ndarray:
@@ -79,8 +81,11 @@ def test_stream_gives_the_text_of_the_file(server, shipped_recognizer, path, siz
 
 def test_partial_results_keep_what_they_committed(server):
     data, rate = pcm(GREETING)
-    shown = [event for event in streamed(server.stream_url(sample_rate=rate), data, 2_560)
-             if event["type"] in ("partial", "final")]  # fmt: skip
+    shown = [
+        event
+        for event in streamed(server.stream_url(sample_rate=rate), data, 2_560)
+        if event["type"] in ("partial", "final")
+    ]
     assert shown[0]["type"] == "partial" and shown[-1]["type"] == "final"
     assert [word["word"] for word in shown[-1]["words"]] == shown[-1]["text"].split()
     for before, after in zip(shown, shown[1:], strict=False):
@@ -120,8 +125,10 @@ def test_pages_of_other_sites_are_refused(server, shipped_recognizer):
         with connect(server.stream_url(sample_rate=rate), origin=origin) as socket:
             assert json.loads(socket.recv())["type"] == "ready"
     paths = ("v1/stream", "v1/realtime?intent=transcription", "vosk")
-    for path, origin in [(path, "https://evil.example") for path in paths] + [(paths[0], f"{server.url}0"),
-                                                                              (paths[0], "null")]:  # fmt: skip
+    for path, origin in [(path, "https://evil.example") for path in paths] + [
+        (paths[0], f"{server.url}0"),
+        (paths[0], "null"),
+    ]:
         with pytest.raises(websockets.InvalidStatus, match="403"):
             connect(f"{server.url.replace('http', 'ws')}/{path}", origin=origin)
 
@@ -160,8 +167,10 @@ def test_examples_of_the_documentation_run(server, shipped_recognizer, monkeypat
 
 
 def test_without_its_libraries_the_command_says_what_to_install():
-    code = ("import sys; sys.modules['fastapi'] = None; sys.argv = ['asr', 'serve']; "
-            "from asr.cli.main import main; sys.exit(main())")  # fmt: skip
+    code = (
+        "import sys; sys.modules['fastapi'] = None; sys.argv = ['asr', 'serve']; "
+        "from asr.cli.main import main; sys.exit(main())"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr == "asr: asr serve needs fastapi, which is not installed: pip install 'rill-asr[serve]'\n"
@@ -290,8 +299,14 @@ def test_openai_realtime_manual_commit(client, shipped_recognizer):
 
 
 def test_openai_realtime_server_vad(client, shipped_recognizer):
-    samples = np.concatenate([resampled(GREETING, 24_000), np.zeros(48_000, np.float32), resampled(REQUEST, 24_000),
-                              np.zeros(36_000, np.float32)])  # fmt: skip
+    samples = np.concatenate(
+        [
+            resampled(GREETING, 24_000),
+            np.zeros(48_000, np.float32),
+            resampled(REQUEST, 24_000),
+            np.zeros(36_000, np.float32),
+        ]
+    )
     settings = {"turn_detection": {"type": "server_vad", "silence_duration_ms": 700}}
     events = realtime_events(client, as_bytes(samples), settings, commit=False, items=2)
     texts = [event.transcript for event in events if event.type.endswith("completed")]

@@ -89,15 +89,23 @@ def cut_short(file: Path, share: float) -> None:
     os.truncate(file, int(file.stat().st_size * share))
 
 
-@pytest.mark.parametrize("harm, named", [
-    (lambda at: (at / "recording.000001.tar").unlink(), "recording.000001.tar is missing"),
-    (lambda at: [(at / name).rename(at / name.replace("1.", "2.")) for name in
-                 ("cuts.000001.jsonl.gz", "recording.000001.tar")], "cuts.000001.jsonl.gz is missing"),
-    (lambda at: cut_short(at / "recording.000001.tar", 0.5), "recording.000001.tar is cut short"),
-    (lambda at: cut_short(at / "cuts.000000.jsonl.gz", 0.5), "cuts.000000.jsonl.gz is torn after"),
-    (lambda at: (at / "cuts.000000.jsonl.gz").write_bytes(gzip.compress(b"[]")), "cuts.000000.jsonl.gz is torn"),
-    (lambda at: [file.unlink() for file in at.iterdir()], "shar is no folder of Shar"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "harm, named",
+    [
+        (lambda at: (at / "recording.000001.tar").unlink(), "recording.000001.tar is missing"),
+        (
+            lambda at: [
+                (at / name).rename(at / name.replace("1.", "2."))
+                for name in ("cuts.000001.jsonl.gz", "recording.000001.tar")
+            ],
+            "cuts.000001.jsonl.gz is missing",
+        ),
+        (lambda at: cut_short(at / "recording.000001.tar", 0.5), "recording.000001.tar is cut short"),
+        (lambda at: cut_short(at / "cuts.000000.jsonl.gz", 0.5), "cuts.000000.jsonl.gz is torn after"),
+        (lambda at: (at / "cuts.000000.jsonl.gz").write_bytes(gzip.compress(b"[]")), "cuts.000000.jsonl.gz is torn"),
+        (lambda at: [file.unlink() for file in at.iterdir()], "shar is no folder of Shar"),
+    ],
+)
 def test_missing_and_torn_shards_are_named(folder, harm, named):
     harm(folder)
     with pytest.raises(DataError, match=named) as fault:

@@ -122,8 +122,11 @@ def test_a_partial_is_sent_when_more_of_it_is_committed():
     fickle = Runner(SpellingEngine(), FickleDecoder(["a b"]), RULE, SAME)
     results = heard(fickle, spelled("aaaaaaaaaa"), list(range(3, 30, 3)))
     assert [(result.text, result.committed, result.final) for result in results] == [
-        ("a", 0, False), ("a b", 0, False), ("a b", 2, False), ("a b", 2, True),
-    ]  # fmt: skip
+        ("a", 0, False),
+        ("a b", 0, False),
+        ("a b", 2, False),
+        ("a b", 2, True),
+    ]
 
 
 def test_a_moment_of_doubt_does_not_wipe_the_screen_but_the_end_does():

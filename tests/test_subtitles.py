@@ -51,9 +51,7 @@ def test_a_pause_begins_a_new_subtitle() -> None:
 def test_the_forms() -> None:
     assert as_srt("x.wav", SHORT).splitlines()[:3] == ["1", "00:00:00,000 --> 00:00:00,760", "good morning"]
     assert "00:59:59,900 --> 01:00:00,660" in as_srt("x.wav", SHORT)
-    assert as_vtt("x.wav", SHORT).splitlines()[:4] == [
-        "WEBVTT", "", "00:00:00.000 --> 00:00:00.760", "good morning"
-    ]  # fmt: skip
+    assert as_vtt("x.wav", SHORT).splitlines()[:4] == ["WEBVTT", "", "00:00:00.000 --> 00:00:00.760", "good morning"]
     assert as_tsv("x.wav", SHORT).splitlines()[:2] == ["start\tend\tword\tconfidence", "0.000\t0.360\tgood\t0.5000"]
     assert as_ctm("a/my talk.wav", SHORT).splitlines()[0] == "my_talk 1 0.00 0.36 good 0.50"
     assert json.loads(as_document("x.wav", SHORT))["words"][3]["word"] == "rains"

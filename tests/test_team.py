@@ -15,11 +15,43 @@ from asr.cli.main import main
 from asr.errors import DataError
 from asr.training import checkpoint
 
-TINY = ("--size", "16", "--look-ahead", "1,0", "--masks", "0.5", "--dropout", "0.1", "--views", "2", "--no-align",
-        "--variants", "1", "--batch-seconds", "40", "--threads", "1", "--workers", "0", "--precision", "32-true",
-        "--device", "cpu")  # fmt: skip
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint",
-            "localhost:0", "-m", "--")  # fmt: skip
+TINY = (
+    "--size",
+    "16",
+    "--look-ahead",
+    "1,0",
+    "--masks",
+    "0.5",
+    "--dropout",
+    "0.1",
+    "--views",
+    "2",
+    "--no-align",
+    "--variants",
+    "1",
+    "--batch-seconds",
+    "40",
+    "--threads",
+    "1",
+    "--workers",
+    "0",
+    "--precision",
+    "32-true",
+    "--device",
+    "cpu",
+)
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--rdzv-backend",
+    "c10d",
+    "--rdzv-endpoint",
+    "localhost:0",
+    "-m",
+    "--",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +75,10 @@ def train(monkeypatch, table, run, *options):
 
 def curve(run):
     with open(run / "curve.csv", newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items() if value and key != "minutes"}
-                for row in csv.DictReader(file)]  # fmt: skip
+        return [
+            {key: float(value) for key, value in row.items() if value and key != "minutes"}
+            for row in csv.DictReader(file)
+        ]
 
 
 def test_two_processes_learn_what_one_learns(table, tmp_path, monkeypatch, capsys):

@@ -8,8 +8,10 @@ from asr.words.tokens import BLANK, CHARACTERS, PHONES, WORD_BORDER, TokenTable
 
 def test_the_two_token_sets():
     assert len(PHONES) == 40 and PHONES[0] == BLANK and list(PHONES[1:]) == sorted(PHONES[1:])
-    assert len(CHARACTERS) == 29 and CHARACTERS[:3] == (BLANK, WORD_BORDER, "'") and CHARACTERS[3:] == tuple(
-        "abcdefghijklmnopqrstuvwxyz"
+    assert (
+        len(CHARACTERS) == 29
+        and CHARACTERS[:3] == (BLANK, WORD_BORDER, "'")
+        and CHARACTERS[3:] == tuple("abcdefghijklmnopqrstuvwxyz")
     )
 
 

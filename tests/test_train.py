@@ -13,9 +13,33 @@ from conftest import SAMPLES, SPEECH_DATA
 
 from asr.data.manifest import load_audio, read_manifest
 
-SMALL = ("--front", "stack", "--size", "96", "--look-ahead", "1,1,0", "--dropout", "0", "--masks", "0",
-         "--changes", "0", "--views", "1", "--variants", "1", "--no-align",
-         "--batch-seconds", "20", "--threads", "1", "--workers", "0", "--precision", "32-true")  # fmt: skip
+SMALL = (
+    "--front",
+    "stack",
+    "--size",
+    "96",
+    "--look-ahead",
+    "1,1,0",
+    "--dropout",
+    "0",
+    "--masks",
+    "0",
+    "--changes",
+    "0",
+    "--views",
+    "1",
+    "--variants",
+    "1",
+    "--no-align",
+    "--batch-seconds",
+    "20",
+    "--threads",
+    "1",
+    "--workers",
+    "0",
+    "--precision",
+    "32-true",
+)
 
 
 def process_of(*arguments):
@@ -67,8 +91,21 @@ def small(tables):
 def test_a_few_utterances_are_learnt_by_heart(asr, tables, small, tmp_path):
     train, dev = tables
     run, model = tmp_path / "run", tmp_path / "model"
-    done = asr("train", train, "--dev", dev, "--run", run, *small, "--epochs", "80",
-               "--batch-seconds", "4", "--learning-rate", "0.005")  # fmt: skip
+    done = asr(
+        "train",
+        train,
+        "--dev",
+        dev,
+        "--run",
+        run,
+        *small,
+        "--epochs",
+        "80",
+        "--batch-seconds",
+        "4",
+        "--learning-rate",
+        "0.005",
+    )
     assert done.returncode == 0, done.stderr
     assert float(curve(run)[-1]["dev_wer"]) == 0.0
     assert (run / "curve.png").stat().st_size > 5_000

@@ -143,8 +143,20 @@ def test_a_folder_gives_a_line_for_every_recording_in_it_and_below(asr, model_fo
 
 def test_several_formats_of_a_folder_go_into_a_folder_and_are_gone_on_with(asr, model_folder, texts, archive, tmp_path):
     output = tmp_path / "texts"
-    command = ("transcribe", "--model", model_folder, "--format", "txt,jsonl", "--format", "srt", "--jobs", 2,
-               archive, "--output", output)  # fmt: skip
+    command = (
+        "transcribe",
+        "--model",
+        model_folder,
+        "--format",
+        "txt,jsonl",
+        "--format",
+        "srt",
+        "--jobs",
+        2,
+        archive,
+        "--output",
+        output,
+    )
     run = asr(*command)
     assert (run.returncode, run.stdout) == (1, "")
     assert "broken.mp3: is no audio file" in run.stderr and "5 files" in run.stderr.splitlines()[-1]
@@ -167,9 +179,26 @@ def test_ctrl_c_leaves_whole_texts_and_says_how_to_go_on(model_folder, tmp_path,
     for name in ("b.wav", "c.wav"):
         (folder / name).write_bytes(wav_bytes(np.tile(speech, 200)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, folder, "-o", output, "--jobs", "2",
-         "--format", "txt,srt"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "asr",
+            "transcribe",
+            "--model",
+            model_folder,
+            folder,
+            "-o",
+            output,
+            "--jobs",
+            "2",
+            "--format",
+            "txt,srt",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for((output / "a.srt").is_file)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=PATIENCE_SECONDS)
@@ -194,8 +223,11 @@ def test_ctrl_c_prints_what_was_heard(model_folder, recognizer, speech):
     samples = np.tile((speech * 32_767).astype("<i2"), 8)
     process = subprocess.Popen(
         [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, "--raw-rate", "16000", "-"],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdin.write(samples.tobytes())  # more than a pipe holds: when this returns most of it has been heard
     process.stdin.flush()
     process.send_signal(signal.SIGINT)
@@ -211,8 +243,10 @@ def test_ctrl_c_prints_what_was_heard(model_folder, recognizer, speech):
 def test_a_reader_that_has_had_enough_is_no_error_to_look_at(model_folder):
     process = subprocess.Popen(
         [sys.executable, "-m", "asr", "transcribe", "--model", model_folder, GREETING, REQUEST],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.close()
     assert process.stderr.read() == b""
     process.wait(timeout=PATIENCE_SECONDS)

@@ -31,8 +31,10 @@ learning_rate = { low = 1e-4, high = 1e-2, log = true }
 
 
 def write_table(path: Path, prefix: str = "") -> Path:
-    rows = (f"{prefix}{wav.stem}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}\n"
-            for wav in (SAMPLES / "greeting.wav", SAMPLES / "numbers.wav"))  # fmt: skip
+    rows = (
+        f"{prefix}{wav.stem}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}\n"
+        for wav in (SAMPLES / "greeting.wav", SAMPLES / "numbers.wav")
+    )
     path.write_text("id\tpath\ttext\n" + "".join(rows), encoding="utf-8")
     return path
 
@@ -74,10 +76,13 @@ def test_a_space_is_read_and_mistakes_are_named(tmp_path):
     assert space["size"] == (8, 12) and space["layers"] == (2,)
     assert space["learning_rate"] == Range(1e-4, 1e-2, log=True) and not space["learning_rate"].whole
     for wrong, said in (
-        ("units = 3", "names units"), ("size = []", "size must be"), ("", "names nothing"),
+        ("units = 3", "names units"),
+        ("size = []", "size must be"),
+        ("", "names nothing"),
         ("dropout = { low = 0.0, high = 0.5, log = true }", "dropout must be"),
-        ("epochs = { low = 5, high = 5 }", "epochs must be"), ("epochs =", "cannot be read"),
-    ):  # fmt: skip
+        ("epochs = { low = 5, high = 5 }", "epochs must be"),
+        ("epochs =", "cannot be read"),
+    ):
         path.write_text(wrong)
         with pytest.raises(UsageError, match=said):
             read_space(path, TRAINING)
@@ -137,8 +142,20 @@ def test_trainings_are_searched_and_reported(tmp_path, monkeypatch, capsys):
     space = tmp_path / "space.toml"
     space.write_text(SPACE)
     study = tmp_path / "study"
-    arguments = (write_table(tmp_path / "train.tsv"), "--dev", write_table(tmp_path / "dev.tsv", "again-"), "--study",
-                 study, "--space", space, "--no-align", "--pruner", "none", "--precision", "32-true")  # fmt: skip
+    arguments = (
+        write_table(tmp_path / "train.tsv"),
+        "--dev",
+        write_table(tmp_path / "dev.tsv", "again-"),
+        "--study",
+        study,
+        "--space",
+        space,
+        "--no-align",
+        "--pruner",
+        "none",
+        "--precision",
+        "32-true",
+    )
     assert tune(monkeypatch, *arguments, "--trials", 2) == 0
     best = json.loads((study / "best.json").read_text())
     assert best["settings"]["size"] in (8, 12) and (Path(best["run"]) / "checkpoint.pt").is_file()
@@ -176,8 +193,16 @@ def test_decoding_weights_are_searched_over_posteriors_computed_once(
     model_folder, small_lm_folder, tmp_path, monkeypatch, capsys
 ):
     study = tmp_path / "study"
-    arguments = ("--decoder", model_folder, "--lm", small_lm_folder, "--dev", write_table(tmp_path / "dev.tsv"),
-                 "--study", study)  # fmt: skip
+    arguments = (
+        "--decoder",
+        model_folder,
+        "--lm",
+        small_lm_folder,
+        "--dev",
+        write_table(tmp_path / "dev.tsv"),
+        "--study",
+        study,
+    )
     assert tune(monkeypatch, *arguments, "--trials", 3) == 0
     written = (study / "posteriors.npz").stat().st_mtime_ns
     assert tune(monkeypatch, *arguments, "--trials", 4) == 0

@@ -91,9 +91,12 @@ def export_int8(model: AcousticModel, path: Path) -> None:
         logging.getLogger().disabled = True  # it advises a pre-processing step that this graph does not need
         try:
             quantize_dynamic(
-                traced, path, op_types_to_quantize=["LSTM", "MatMul"], weight_type=QuantType.QUInt8,
+                traced,
+                path,
+                op_types_to_quantize=["LSTM", "MatMul"],
+                weight_type=QuantType.QUInt8,
                 nodes_to_exclude=features,
-            )  # fmt: skip
+            )
         finally:
             logging.getLogger().disabled = False
     proto = onnx.load(str(path))
@@ -129,12 +132,14 @@ def _trace(model: AcousticModel, path: Path) -> None:
             input_names=list(inputs),
             output_names=[*graph.heads, *(f"next_{name}" for name in graph.memory)],
             dynamic_axes={
-                "samples": {0: "batch", 1: "samples"}, **batch_axes, **dict.fromkeys(graph.heads, rows),
+                "samples": {0: "batch", 1: "samples"},
+                **batch_axes,
+                **dict.fromkeys(graph.heads, rows),
                 **{f"next_{name}": axes for name, axes in batch_axes.items()},
             },
             opset_version=OPSET,
             dynamo=False,
-        )  # fmt: skip
+        )
 
 
 def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
@@ -238,4 +243,3 @@ def _rounded_to_half(model: AcousticModel) -> AcousticModel:
     copy = AcousticModel(model.config)
     copy.load_state_dict({key: value.detach().cpu().half().float() for key, value in model.state_dict().items()})
     return copy
-

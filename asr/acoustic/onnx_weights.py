@@ -110,9 +110,7 @@ def _places(path: Path) -> dict[str, tuple[int, int]]:
     return {name: (8 + header + begin, end - begin) for name, (begin, end) in spans.items()}
 
 
-def _replace(
-    proto: onnx.ModelProto, tensor: TensorProto, stored: TensorProto, nodes: list[onnx.NodeProto]
-) -> None:
+def _replace(proto: onnx.ModelProto, tensor: TensorProto, stored: TensorProto, nodes: list[onnx.NodeProto]) -> None:
     graph = proto.graph
     graph.initializer.remove(tensor)
     graph.initializer.append(stored)

@@ -45,9 +45,13 @@ class Biphones:
 
     @classmethod
     def estimate(
-        cls, alignments: Iterable[np.ndarray], phones: int, stack: int,
-        least_first: int = LEAST_FIRST, least_rest: int = LEAST_REST,
-    ) -> Biphones:  # fmt: skip
+        cls,
+        alignments: Iterable[np.ndarray],
+        phones: int,
+        stack: int,
+        least_first: int = LEAST_FIRST,
+        least_rest: int = LEAST_REST,
+    ) -> Biphones:
         """Count how often each pair of phones is heard and give the frequent ones their own states.
 
         Args:

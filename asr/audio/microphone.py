@@ -41,12 +41,15 @@ def input_devices() -> list[InputDevice]:
         chosen = None
     return [
         InputDevice(
-            device["index"], device["name"], device["max_input_channels"], round(device["default_samplerate"]),
+            device["index"],
+            device["name"],
+            device["max_input_channels"],
+            round(device["default_samplerate"]),
             device["index"] == chosen,
         )
         for device in sounddevice.query_devices()
         if device["max_input_channels"] > 0
-    ]  # fmt: skip
+    ]
 
 
 def find_device(choice: str | None) -> InputDevice:
@@ -159,9 +162,13 @@ class Microphone:
         for rate in dict.fromkeys((sample_rate, self.device.sample_rate)):
             try:
                 stream = sounddevice.InputStream(
-                    samplerate=rate, device=self.device.index, channels=channels, dtype="float32",
-                    blocksize=round(rate * BLOCK_SECONDS), callback=self._keep,
-                )  # fmt: skip
+                    samplerate=rate,
+                    device=self.device.index,
+                    channels=channels,
+                    dtype="float32",
+                    blocksize=round(rate * BLOCK_SECONDS),
+                    callback=self._keep,
+                )
                 stream.start()
                 return stream
             except sounddevice.PortAudioError as error:

@@ -74,9 +74,14 @@ def evaluate(
         _check_report(report)
     manifest = merge(read_manifest(table) for table in tables)
     recognizer = Recognizer.load(
-        model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, grammar=grammar, full_context=full_context,
+        model or DEFAULT_MODEL,
+        engine=engine,
+        decoder=decoder,
+        lm=lm,
+        grammar=grammar,
+        full_context=full_context,
         rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
-    )  # fmt: skip
+    )
     console = Console(stderr=True)
     results = recognise(manifest.utterances, recognizer, chunk_ms)
     bar = track(results, "Evaluating", total=len(manifest.utterances), console=console, disable=not console.is_terminal)
@@ -93,17 +98,21 @@ def evaluate(
     table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, {heard}")
     for row in score(hypotheses):
         table.add_row(
-            row.source, str(row.utterances), str(row.words), f"{100 * row.word_error_rate:.1f}",
-            str(row.substitutions), str(row.deletions), str(row.insertions),
-            f"{100 * row.character_error_rate:.1f}", f"{row.real_time_factor:.4f}",
-        )  # fmt: skip
+            row.source,
+            str(row.utterances),
+            str(row.words),
+            f"{100 * row.word_error_rate:.1f}",
+            str(row.substitutions),
+            str(row.deletions),
+            str(row.insertions),
+            f"{100 * row.character_error_rate:.1f}",
+            f"{row.real_time_factor:.4f}",
+        )
     Console(width=None if console.is_terminal else 120).print(table)
     if report is not None:
         places = {utterance.id: utterance for utterance in manifest.utterances}
         rate = recognizer.sample_rate
-        write_report(
-            report, str(table.title), hypotheses, worst, lambda name: load_audio(places[name], rate), rate
-        )  # fmt: skip
+        write_report(report, str(table.title), hypotheses, worst, lambda name: load_audio(places[name], rate), rate)
     for rejected in manifest.rejected:
         complain(f"left out {rejected.id or 'a row'} (line {rejected.line}): {rejected.reason}")
     return 1 if manifest.rejected else 0

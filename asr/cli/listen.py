@@ -88,9 +88,17 @@ def listen(
     from asr.recognizer import Recognizer, chunk_samples
 
     check_server_options(
-        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-        rescore=rescore, pretty=pretty,
-    )  # fmt: skip
+        server,
+        api_key,
+        model=model,
+        engine=engine,
+        decoder=decoder,
+        lm=lm,
+        hotwords=hotwords,
+        grammar=grammar,
+        rescore=rescore,
+        pretty=pretty,
+    )
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(FORMATS)}")
     if seconds is not None and seconds <= 0:
@@ -110,9 +118,16 @@ def listen(
     with ExitStack() as stack:
         if client is None:
             recognizer = Recognizer.load(
-                model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-                endpoint=rule, pretty=pretty, rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
-            )  # fmt: skip
+                model or DEFAULT_MODEL,
+                engine=engine,
+                decoder=decoder,
+                lm=lm,
+                hotwords=hotwords,
+                grammar=grammar,
+                endpoint=rule,
+                pretty=pretty,
+                rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
+            )
             ear = _LocalEar(recognizer)
         else:
             ear = stack.enter_context(client.open())
@@ -187,10 +202,14 @@ def _listen(
         waiting = microphone.waiting_seconds
         level = 20 * np.log10(max(1e-5, float(np.abs(samples).max(initial=0.0))))
         return Status(
-            heard, level, waiting, len(samples) / ear.sample_rate + spent + waiting,
+            heard,
+            level,
+            waiting,
+            len(samples) / ear.sample_rate + spent + waiting,
             computing / max(heard, 1e-9) if isinstance(ear, _LocalEar) else None,
-            microphone.lost_seconds, microphone.overflows,
-        )  # fmt: skip
+            microphone.lost_seconds,
+            microphone.overflows,
+        )
 
     rest = np.zeros(0, np.float32)
     gone: AudioError | None = None

@@ -14,9 +14,21 @@ from asr.version import installed_version
 
 # In the order of the help.
 COMMANDS = (
-    "transcribe", "listen", "serve", "devices", "models", "lm", "align", "plot", "shar", "train", "tune", "evaluate",
-    "export", "synthesise",
-)  # fmt: skip
+    "transcribe",
+    "listen",
+    "serve",
+    "devices",
+    "models",
+    "lm",
+    "align",
+    "plot",
+    "shar",
+    "train",
+    "tune",
+    "evaluate",
+    "export",
+    "synthesise",
+)
 INTERRUPTED = 130  # as the shell counts a program ended by Ctrl-C
 
 # Click's ClickException: what it raises for a wrong command line. Newer typers carry their own copy of click.

@@ -27,9 +27,7 @@ GrammarFile = Annotated[
 Rescore = Annotated[
     Path | None, typer.Option("--rescore", help="An LSTM language model, from asr lm train-lstm, to weigh finals with.")
 ]
-RescoreWeight = Annotated[
-    float | None, typer.Option(help="Its part beside the n-gram model's, 0 to 1. [default: 0.3]")
-]
+RescoreWeight = Annotated[float | None, typer.Option(help="Its part beside the n-gram model's, 0 to 1. [default: 0.3]")]
 RescoreBest = Annotated[int | None, typer.Option(help="Likeliest sentences that it weighs. [default: 100]")]
 RescoreAlone = Annotated[
     bool, typer.Option("--rescore-alone", help="Weigh each utterance as if nothing had been said before it.")
@@ -59,13 +57,18 @@ Longest = Annotated[
 ]
 Forget = Annotated[
     bool | None,
-    typer.Option("--forget/--remember", help="Whether the network forgets what it has heard when an utterance ends. "
-                 "[default: remember]"),
+    typer.Option(
+        "--forget/--remember",
+        help="Whether the network forgets what it has heard when an utterance ends. [default: remember]",
+    ),
 ]
 
 
 def endpoint_rule(
-    end_silence: float | None, end_sentence: float | None, lead_silence: float | None, longest: float | None,
+    end_silence: float | None,
+    end_sentence: float | None,
+    lead_silence: float | None,
+    longest: float | None,
     forget: bool | None,
 ) -> EndpointRule:
     """The rule that options ask for; raises UsageError for lengths that make no sense."""
@@ -74,8 +77,12 @@ def endpoint_rule(
     from asr.errors import UsageError
     from asr.streaming.endpoint import EndpointRule
 
-    given = {"--end-silence": end_silence, "--end-sentence": end_sentence, "--lead-silence": lead_silence,
-             "--longest": longest}  # fmt: skip
+    given = {
+        "--end-silence": end_silence,
+        "--end-sentence": end_sentence,
+        "--lead-silence": lead_silence,
+        "--longest": longest,
+    }
     for name, seconds in given.items():
         if seconds is not None and not (0 < seconds < math.inf):
             raise UsageError(f"{name} must be a positive number of seconds, got {seconds:g}")
@@ -83,11 +90,14 @@ def endpoint_rule(
     silence = end_silence or usual.silence_seconds
     longest = longest or usual.longest_seconds
     return EndpointRule(
-        silence_seconds=silence, complete_seconds=end_sentence or usual.complete_seconds,
-        lead_seconds=lead_silence or usual.lead_seconds, longest_seconds=longest,
-        long_seconds=min(usual.long_seconds, longest), pause_seconds=min(usual.pause_seconds, silence),
+        silence_seconds=silence,
+        complete_seconds=end_sentence or usual.complete_seconds,
+        lead_seconds=lead_silence or usual.lead_seconds,
+        longest_seconds=longest,
+        long_seconds=min(usual.long_seconds, longest),
+        pause_seconds=min(usual.pause_seconds, silence),
         reset=usual.reset if forget is None else forget,
-    )  # fmt: skip
+    )
 
 
 def rescoring(folder: Path | None, weight: float | None, best: int | None, alone: bool) -> Rescoring | None:

@@ -69,9 +69,15 @@ def plot(
     span = (start, min(length, start + seconds))
     try:
         draw(
-            picture, audio.name, samples, result.words, np.exp(log_probs), symbols.symbols, package.rates.seconds(1),
+            picture,
+            audio.name,
+            samples,
+            result.words,
+            np.exp(log_probs),
+            symbols.symbols,
+            package.rates.seconds(1),
             span,
-        )  # fmt: skip
+        )
     except OSError as error:
         raise UsageError(f"--output {picture} cannot be written: {error.strerror}") from error
     print(picture)

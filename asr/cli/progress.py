@@ -90,9 +90,11 @@ class ManyFiles(Progress):
 
     def _show(self) -> None:
         self._bar.update(
-            self._task, completed=self._done + sum(list(self._parts.values())),
-            description=f"{self.files} of {len(self._sizes)} files", speed=f"{self.speed:.0f} x real time",
-        )  # fmt: skip
+            self._task,
+            completed=self._done + sum(list(self._parts.values())),
+            description=f"{self.files} of {len(self._sizes)} files",
+            speed=f"{self.speed:.0f} x real time",
+        )
 
 
 @contextmanager
@@ -106,10 +108,14 @@ def progress(names: Sequence[str]) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:.0f} %"),
-        TextColumn("{task.fields[speed]}", markup=False), TimeElapsedColumn(), TextColumn("left"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TextColumn("{task.fields[speed]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         yield OneFile(bar) if len(names) == 1 else ManyFiles(bar, names)
 

@@ -90,10 +90,14 @@ def serve(
 
     try:
         options = ServerOptions(
-            api_key=api_key, allow_origins=tuple(allow_origin or ()), max_streams=max_streams,
-            max_upload_bytes=max_upload_mb * MIB, idle_seconds=idle_seconds, longest_seconds=longest_seconds,
+            api_key=api_key,
+            allow_origins=tuple(allow_origin or ()),
+            max_streams=max_streams,
+            max_upload_bytes=max_upload_mb * MIB,
+            idle_seconds=idle_seconds,
+            longest_seconds=longest_seconds,
             log_transcripts=log_transcripts,
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     name = model or DEFAULT_MODEL
@@ -114,9 +118,16 @@ def serve(
     metrics = Metrics()
     batching = None if engine == "torch" else Batching(most=max_streams, observe=metrics.batch_size.observe)
     with Recognizer.load(
-        name, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar, endpoint=rule,
-        batching=batching, pretty=pretty,
-    ) as recognizer:  # fmt: skip
+        name,
+        engine=engine,
+        decoder=decoder,
+        lm=lm,
+        hotwords=hotwords,
+        grammar=grammar,
+        endpoint=rule,
+        batching=batching,
+        pretty=pretty,
+    ) as recognizer:
         run(
             create_app(recognizer, options, Path(name).name, metrics),
             Address(host, port, ssl_certfile, ssl_keyfile, wyoming_host, wyoming_port),

@@ -39,9 +39,12 @@ def shar(
     with bar(console) as shown:
         task = shown.add_task("writing", total=len(order))
         rejected = write_shar(
-            (manifest.utterances[number] for number in order), output, shard_size, audio,
+            (manifest.utterances[number] for number in order),
+            output,
+            shard_size,
+            audio,
             lambda: shown.advance(task),
-        )  # fmt: skip
+        )
     written = len(order) - len(rejected)
     rejected = [*manifest.rejected, *rejected]
     if rejected:

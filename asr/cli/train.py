@@ -144,30 +144,46 @@ def train(
         blocks = {"block_frames": block, "right_context_frames": right_context, "full_context": full_context}
         usual = BLSTM if encoder == "blstm" else {}
         config = AcousticConfig(
-            len(CHARACTERS), len(PHONES), size=size, look_ahead_frames=frames, phone_layer=phone_layer, dropout=dropout,
-            encoder=encoder, front=front,
+            len(CHARACTERS),
+            len(PHONES),
+            size=size,
+            look_ahead_frames=frames,
+            phone_layer=phone_layer,
+            dropout=dropout,
+            encoder=encoder,
+            front=front,
             **usual | {name: value for name, value in blocks.items() if value is not None},
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise UsageError(f"impossible model: {error}") from error
     team = Team(open_device(device, precision, patience), accumulate)
     console = Console(stderr=True, quiet=not team.first)
     options = TrainOptions(
-        epochs, batch_seconds, learning_rate, seed=seed, masks=SpecAugment().scaled(masks),
-        changes=MelAugment().scaled(changes), shares=shares_of(share or []), discriminative=discriminative,
-        views=views, segments=_segments(segment_seconds, pass_state, recording_seconds),
+        epochs,
+        batch_seconds,
+        learning_rate,
+        seed=seed,
+        masks=SpecAugment().scaled(masks),
+        changes=MelAugment().scaled(changes),
+        shares=shares_of(share or []),
+        discriminative=discriminative,
+        views=views,
+        segments=_segments(segment_seconds, pass_state, recording_seconds),
         parts=team.parts,
-    )  # fmt: skip
+    )
     recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
     run.mkdir(parents=True, exist_ok=True)
     # The first process computes the features, the others find them in the cache.
     with team.fabric.rank_zero_first(), bar(console) as shown:
         task = shown.add_task("aligning", visible=False)
         corpus, dev_corpus = prepare(
-            recipe, cache or run / "cache", config, workers,
+            recipe,
+            cache or run / "cache",
+            config,
+            workers,
             lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
             team.parts,
-        )  # fmt: skip
+        )
     if team.first:
         write_rejected(corpus.rejected, run / "rejected.tsv")
     _describe(corpus, run, console)
@@ -262,7 +278,10 @@ def bar(console: Console):
     from rich import progress
 
     columns = (
-        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
-    )  # fmt: skip
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
     return progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

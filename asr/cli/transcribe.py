@@ -102,9 +102,18 @@ def transcribe(
     formats = parse_formats(format)
     _check_options(files, output, raw_rate, jobs)
     check_server_options(
-        server, api_key, model=model, engine=engine, decoder=decoder, lm=lm, hotwords=hotwords, grammar=grammar,
-        rescore=rescore, pretty=pretty, full_context=full_context,
-    )  # fmt: skip
+        server,
+        api_key,
+        model=model,
+        engine=engine,
+        decoder=decoder,
+        lm=lm,
+        hotwords=hotwords,
+        grammar=grammar,
+        rescore=rescore,
+        pretty=pretty,
+        full_context=full_context,
+    )
     if ray and (server is not None or STDIN in files):
         raise _usage(f"--ray is for files and models here; leave out {'--server' if server is not None else STDIN}")
     recordings, problems = find_recordings(files)
@@ -114,9 +123,16 @@ def transcribe(
         folder = OutputFolder(output, formats, recordings)
     elif resume:
         raise _usage("--resume is for a folder of texts; give --output FOLDER")
-    local = {"engine": engine, "decoder": decoder, "lm": lm, "hotwords": hotwords, "grammar": grammar,
-             "pretty": pretty, "full_context": full_context,
-             "rescoring": rescoring(rescore, rescore_weight, rescore_best, rescore_alone)}  # fmt: skip
+    local = {
+        "engine": engine,
+        "decoder": decoder,
+        "lm": lm,
+        "hotwords": hotwords,
+        "grammar": grammar,
+        "pretty": pretty,
+        "full_context": full_context,
+        "rescoring": rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
+    }
     chunk_samples(chunk_ms, 1_000)
     status = 0
     for problem in problems:
@@ -200,9 +216,7 @@ def _batching(jobs: int, engine: str, full_context: bool):
     return Batching(wait_ms=0) if jobs > 1 and engine != "torch" and not full_context else None
 
 
-def _outcomes(
-    recordings: list[Recording], work: Callable[[Recording, Event], Outcome], jobs: int
-) -> Iterator[Outcome]:
+def _outcomes(recordings: list[Recording], work: Callable[[Recording, Event], Outcome], jobs: int) -> Iterator[Outcome]:
     """What becomes of each recording, in order; after Ctrl-C one that is interrupted, and no more."""
     stop = Event()
     if jobs == 1 or len(recordings) < 2:

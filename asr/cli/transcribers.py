@@ -71,9 +71,14 @@ def by_ray(stack: ExitStack, jobs: int, chunk_ms: int, model: str, options: dict
 
 
 def _transcribed(
-    begin: Callable[[], AbstractContextManager[Transcript | RemoteTranscript]], sample_rate: int, chunk_ms: int,
-    raw_rate: int | None, recording: Recording, shown: Progress, stop: Event,
-) -> Outcome:  # fmt: skip
+    begin: Callable[[], AbstractContextManager[Transcript | RemoteTranscript]],
+    sample_rate: int,
+    chunk_ms: int,
+    raw_rate: int | None,
+    recording: Recording,
+    shown: Progress,
+    stop: Event,
+) -> Outcome:
     try:
         with _opened(recording.name, sample_rate, raw_rate) as audio, begin() as transcript:
             shown.begin(recording.name, audio.seconds)
@@ -93,9 +98,14 @@ def _transcribed(
 
 
 def _recognise(
-    transcript: Transcript | RemoteTranscript, audio: AudioFile | RawAudio, chunk: int, sample_rate: int, name: str,
-    shown: Progress, stop: Event,
-) -> tuple[Result, bool]:  # fmt: skip
+    transcript: Transcript | RemoteTranscript,
+    audio: AudioFile | RawAudio,
+    chunk: int,
+    sample_rate: int,
+    name: str,
+    shown: Progress,
+    stop: Event,
+) -> tuple[Result, bool]:
     """The result of a recording, and whether Ctrl-C ended it early."""
     interrupted = False
 

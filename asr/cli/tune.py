@@ -91,11 +91,30 @@ def tune(
     else:
         dimensions = _space(space, decoding=False)
         trial = _training(
-            study, tables, dev, noise, rooms, cache or study / "cache", variants, align, views, seed, goal, device,
-            precision, threads or (1 if workers > 1 else None),
-        )  # fmt: skip
-        about = {"tables": [str(table) for table in tables], "dev": str(dev), "noise": str(noise), "rooms": str(rooms),
-                 "variants": variants, "align": align, "views": views}  # fmt: skip
+            study,
+            tables,
+            dev,
+            noise,
+            rooms,
+            cache or study / "cache",
+            variants,
+            align,
+            views,
+            seed,
+            goal,
+            device,
+            precision,
+            threads or (1 if workers > 1 else None),
+        )
+        about = {
+            "tables": [str(table) for table in tables],
+            "dev": str(dev),
+            "noise": str(noise),
+            "rooms": str(rooms),
+            "variants": variants,
+            "align": align,
+            "views": views,
+        }
     options = StudyOptions(dimensions, GOALS[goal], about, sampler, pruner, seed)
     with only_one(study):
         held = open_study(study, options)
@@ -131,9 +150,21 @@ def _decoding(
 
 
 def _training(
-    study: Path, tables: list[Path], dev: Path, noise: Path | None, rooms: Path | None, cache: Path, variants: int,
-    align: bool, views: int, seed: int, goal: str, device: str, precision: str, threads: int | None,
-) -> TrainingTrial:  # fmt: skip
+    study: Path,
+    tables: list[Path],
+    dev: Path,
+    noise: Path | None,
+    rooms: Path | None,
+    cache: Path,
+    variants: int,
+    align: bool,
+    views: int,
+    seed: int,
+    goal: str,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> TrainingTrial:
     from asr.data.prepare import RecipeOptions
     from asr.tuning.training_trial import TrainingTrial
 
@@ -150,9 +181,12 @@ def _prepare(trial: TrainingTrial, workers: int, console) -> None:
     with bar(console) as shown:
         task = shown.add_task("aligning", visible=False)
         corpus, _ = prepare(
-            trial.recipe, trial.cache, model_config(USUAL), workers,
+            trial.recipe,
+            trial.cache,
+            model_config(USUAL),
+            workers,
             lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
-        )  # fmt: skip
+        )
     if corpus.rejected:
         write_rejected(corpus.rejected, trial.folder / "rejected.tsv")
         console.print(f"{len(corpus.rejected)} utterances left out, named in {trial.folder / 'rejected.tsv'}")
@@ -172,8 +206,12 @@ def _report(folder: Path, console) -> None:
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if ended:
         best = min(ended, key=lambda trial: trial.value)
-        content = {"trial": best.number, "value": best.value, "goal": study.user_attrs["options"]["goal"],
-                   "settings": best.params}  # fmt: skip
+        content = {
+            "trial": best.number,
+            "value": best.value,
+            "goal": study.user_attrs["options"]["goal"],
+            "settings": best.params,
+        }
         run = run_folder(folder, run_number(best))
         if run.is_dir():
             content["run"] = str(run)

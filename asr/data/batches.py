@@ -98,8 +98,14 @@ class Corpus:
                 letters = np.array(characters.encode(utterance.text.replace(" ", WORD_BORDER)))
                 spoken = [phone for word in utterance.text.split() for phone in lexicon.pronounce(word)[0]]
                 example = Example(
-                    number, index, utterance.seconds, utterance.text, utterance.source, letters,
-                    np.array(phones.encode(spoken)), aligned,
+                    number,
+                    index,
+                    utterance.seconds,
+                    utterance.text,
+                    utterance.source,
+                    letters,
+                    np.array(phones.encode(spoken)),
+                    aligned,
                 )
                 reason = _doubt(alignments, utterance.id) or self._unlearnable(store, example)
                 if reason:
@@ -172,11 +178,21 @@ class Corpus:
         """
         chosen = [(self.examples[number], variant) for number, variant in members]
         stores = [self.stores[example.store] for example, _ in chosen]
-        return collate(self.config, [
-            Heard(store.mels(example.index, variant), example.characters, example.phones, example.aligned,
-                  store.speed(example.index, variant))
-            for store, (example, variant) in zip(stores, chosen, strict=True)
-        ], random, self.biphones)  # fmt: skip
+        return collate(
+            self.config,
+            [
+                Heard(
+                    store.mels(example.index, variant),
+                    example.characters,
+                    example.phones,
+                    example.aligned,
+                    store.speed(example.index, variant),
+                )
+                for store, (example, variant) in zip(stores, chosen, strict=True)
+            ],
+            random,
+            self.biphones,
+        )
 
     def _unlearnable(self, store: FeatureStore, example: Example) -> str | None:
         """Why CTC cannot align an example: it needs a frame a token, and one more between equal neighbours."""
@@ -189,9 +205,11 @@ class Corpus:
 
 
 def collate(
-    config: AcousticConfig, utterances: Sequence[Heard], random: np.random.Generator | None = None,
+    config: AcousticConfig,
+    utterances: Sequence[Heard],
+    random: np.random.Generator | None = None,
     biphones: Biphones | None = None,
-) -> Batch:  # fmt: skip
+) -> Batch:
     """Pad utterances into one batch; `Corpus.collate` tells how. Without ``biphones`` no frame has a target."""
     stack = config.stack
     mels = [utterance.mels for utterance in utterances]

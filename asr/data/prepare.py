@@ -90,9 +90,7 @@ def _dev(
     return Corpus([store], config, Lexicon.load())
 
 
-def _streamed(
-    options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int, parts: int
-) -> StreamedCorpus:
+def _streamed(options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int, parts: int) -> StreamedCorpus:
     tables = [table for table in options.tables if not table.is_dir()]
     if tables:
         raise UsageError(

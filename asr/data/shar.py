@@ -101,10 +101,15 @@ def take_census(shards: Sequence[Shard], config: AcousticConfig, path: Path) -> 
         write_json(path, {"identity": identity, **_count(shards, config)})
     content = read_json(path)
     return Census(
-        sizes=tuple(content["sizes"]), utterances=content["utterances"], seconds=content["seconds"],
-        left_out=content["left_out"], rejected=tuple(Rejected(**row) for row in content["rejected"]),
-        duration_bins=tuple(content["duration_bins"]), mean=np.float32(content["mean"]), std=np.float32(content["std"]),
-    )  # fmt: skip
+        sizes=tuple(content["sizes"]),
+        utterances=content["utterances"],
+        seconds=content["seconds"],
+        left_out=content["left_out"],
+        rejected=tuple(Rejected(**row) for row in content["rejected"]),
+        duration_bins=tuple(content["duration_bins"]),
+        mean=np.float32(content["mean"]),
+        std=np.float32(content["std"]),
+    )
 
 
 def doubt(texts: Sequence[str], seconds: float, config: AcousticConfig) -> str | None:
@@ -183,13 +188,24 @@ def _count(shards: Sequence[Shard], config: AcousticConfig) -> dict:
             raise DataError(f"the shard {shard.cuts} is torn after {size} lines: {_line(error)}") from error
         sizes.append(size)
     if not seconds:
-        raise DataError(f"nothing can be learnt from {left_out} cuts; the first: {rejected[0]['reason']}"
-                        if rejected else f"{shards[0].cuts.parent} holds no cuts")  # fmt: skip
+        raise DataError(
+            f"nothing can be learnt from {left_out} cuts; the first: {rejected[0]['reason']}"
+            if rejected
+            else f"{shards[0].cuts.parent} holds no cuts"
+        )
     audio = np.cumsum(ticks * np.arange(len(ticks)))
     bins = sorted({float(np.searchsorted(audio, audio[-1] * k / BUCKETS) + 1) / TICKS for k in range(1, BUCKETS)})
     mean, std = _measure([shard._replace(size=size) for shard, size in zip(shards, sizes, strict=True)], config)
-    return {"sizes": sizes, "utterances": int(ticks.sum()), "seconds": seconds, "left_out": left_out,
-            "rejected": rejected, "duration_bins": bins, "mean": mean.tolist(), "std": std.tolist()}  # fmt: skip
+    return {
+        "sizes": sizes,
+        "utterances": int(ticks.sum()),
+        "seconds": seconds,
+        "left_out": left_out,
+        "rejected": rejected,
+        "duration_bins": bins,
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+    }
 
 
 def _measure(shards: Sequence[Shard], config: AcousticConfig) -> tuple[np.ndarray, np.ndarray]:

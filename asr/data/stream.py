@@ -82,9 +82,15 @@ class StreamedCorpus:
     """In training what a `Corpus` is, but not in memory. It has no forced alignments."""
 
     def __init__(
-        self, shards: Sequence[Shard], census: Census, config: AcousticConfig, augmentation: Augmentation,
-        noises: FeatureStore | None = None, workers: int = 2, parts: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        shards: Sequence[Shard],
+        census: Census,
+        config: AcousticConfig,
+        augmentation: Augmentation,
+        noises: FeatureStore | None = None,
+        workers: int = 2,
+        parts: int = 1,
+    ) -> None:
         """Stream shards.
 
         Args:
@@ -131,8 +137,9 @@ class StreamedCorpus:
             return self.examples[0]
         steps = max(1, round(self.seconds / batch_seconds))
         seconds = batch_seconds / self.parts
-        return [[Place(epoch * steps + step, part, seed, seconds) for part in range(self.parts)]
-                for step in range(steps)]  # fmt: skip
+        return [
+            [Place(epoch * steps + step, part, seed, seconds) for part in range(self.parts)] for step in range(steps)
+        ]
 
     def collate(self, members: Sequence[Place], random: np.random.Generator | None = None) -> Batch:
         """The batch at a place; ``random`` is not used. Raises `DataError` for a torn shard, a dead worker."""
@@ -156,9 +163,14 @@ class SharStream(IterableDataset):
     """Batches of one part of the steps from a place on, without end; or from one of several workers, every so many."""
 
     def __init__(
-        self, shards: Sequence[Shard], config: AcousticConfig, census: Census, augmentation: Augmentation, parts: int,
+        self,
+        shards: Sequence[Shard],
+        config: AcousticConfig,
+        census: Census,
+        augmentation: Augmentation,
+        parts: int,
         place: Place,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.shards, self.config, self.augmentation, self.parts, self.place = shards, config, augmentation, parts, place
         self.duration_bins = list(census.duration_bins)
@@ -182,9 +194,15 @@ class SharStream(IterableDataset):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a small corpus that a buffer holds more than once
             sampler = DynamicBucketingSampler(
-                cuts, max_duration=self.place.batch_seconds, duration_bins=self.duration_bins, shuffle=True,
-                buffer_size=self.buffer, seed=self.place.seed * 1_000_003 + unit, world_size=1, rank=0,
-            )  # fmt: skip
+                cuts,
+                max_duration=self.place.batch_seconds,
+                duration_bins=self.duration_bins,
+                shuffle=True,
+                buffer_size=self.buffer,
+                seed=self.place.seed * 1_000_003 + unit,
+                world_size=1,
+                rank=0,
+            )
             batches = enumerate(sampler)
             hear = _Ear(self.config, self.augmentation)
             for number, batch in itertools.islice(batches, self.place.step // workers, None):
@@ -250,11 +268,16 @@ class _Reader:
     """A stream being read."""
 
     def __init__(self, dataset: SharStream, workers: int) -> None:
-        self._batches = iter(DataLoader(
-            dataset, batch_size=None, num_workers=workers, generator=torch.Generator(),
-            # Spawned, not forked: a fork of a process whose torch threads are running can hang.
-            multiprocessing_context="spawn" if workers else None,
-        ))  # fmt: skip
+        self._batches = iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                num_workers=workers,
+                generator=torch.Generator(),
+                # Spawned, not forked: a fork of a process whose torch threads are running can hang.
+                multiprocessing_context="spawn" if workers else None,
+            )
+        )
         # The loader begins with worker 0, whoever's turn it was.
         for _ in range(dataset.place.step % max(1, workers)):
             self.take()

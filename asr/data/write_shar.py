@@ -15,9 +15,12 @@ from asr.errors import AudioError, UsageError
 
 
 def write_shar(
-    utterances: Iterable[Utterance], folder: Path, shard_size: int = 1_000, format: str = "flac",
+    utterances: Iterable[Utterance],
+    folder: Path,
+    shard_size: int = 1_000,
+    format: str = "flac",
     progress: Callable[[], None] = lambda: None,
-) -> list[Rejected]:  # fmt: skip
+) -> list[Rejected]:
     """Write utterances in their order as shards of at most `shard_size`, and give those that cannot be decoded.
 
     Shuffle a large corpus before: a batch is drawn from what lies near each other, in several shards at a time.
@@ -38,10 +41,17 @@ def write_shar(
             except AudioError as error:
                 rejected.append(Rejected(utterance.id, 0, str(error)))
                 continue
-            cut.supervisions = [SupervisionSegment(
-                utterance.id, utterance.id, 0, cut.duration, text=utterance.text, speaker=utterance.speaker or None,
-                custom={"source": utterance.source} if utterance.source else None,
-            )]  # fmt: skip
+            cut.supervisions = [
+                SupervisionSegment(
+                    utterance.id,
+                    utterance.id,
+                    0,
+                    cut.duration,
+                    text=utterance.text,
+                    speaker=utterance.speaker or None,
+                    custom={"source": utterance.source} if utterance.source else None,
+                )
+            ]
             cut.id = utterance.id
             writer.write(cut)
             progress()

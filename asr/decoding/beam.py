@@ -50,9 +50,12 @@ class GraphDecoder:
     border_tokens: frozenset[int] = frozenset()
 
     def __init__(
-        self, model: LanguageModel, options: SearchOptions | None = None, rescorer: Rescorer | None = None,
+        self,
+        model: LanguageModel,
+        options: SearchOptions | None = None,
+        rescorer: Rescorer | None = None,
         units: Units | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Search the graph of a model.
 
         Args:
@@ -112,9 +115,7 @@ class GraphDecoder:
         cost = state.search.ending_cost(state.searched)
         return self._searched_anew(state).ending_cost(state.searched) if cost is None else cost
 
-    def finish(
-        self, state: GraphState, promised: Sequence[WordSpan] = ()
-    ) -> tuple[tuple[WordSpan, ...], GraphState]:
+    def finish(self, state: GraphState, promised: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one.
 
         With a rescorer these are the best of the likeliest sentences that begin with the ``promised`` words.
@@ -198,10 +199,7 @@ class GraphDecoder:
             for text, (start, end), confidence in zip(texts, spans, confidences, strict=True)
         )
 
-
-    def _confidences(
-        self, tokens: np.ndarray, log_probs: np.ndarray, spans: Sequence[tuple[int, int]]
-    ) -> np.ndarray:
+    def _confidences(self, tokens: np.ndarray, log_probs: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
         """Of each word, from the phone of each frame (T,) and its log-probability (T,); of all words at once."""
         if not spans:
             return np.zeros(0)

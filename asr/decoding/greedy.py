@@ -101,9 +101,7 @@ class GreedyDecoder:
         """Infinite: letters do not tell whether a sentence ends."""
         return math.inf
 
-    def finish(
-        self, state: GreedyState, promised: Sequence[WordSpan] = ()
-    ) -> tuple[tuple[WordSpan, ...], GreedyState]:
+    def finish(self, state: GreedyState, promised: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GreedyState]:
         """Close the utterance: its words, and the state of the next one."""
         return self.best(state), state._replace(words=(), letters=())
 

@@ -116,8 +116,10 @@ class WordLattice:
         Raises:
             RuntimeError: it would have too many states.
         """
-        lines = [f"{arc.source} {arc.target} {arc.word} {arc.graph_cost + acoustic * arc.acoustic_cost}"
-                 for arc in self._arcs]  # fmt: skip
+        lines = [
+            f"{arc.source} {arc.target} {arc.word} {arc.graph_cost + acoustic * arc.acoustic_cost}"
+            for arc in self._arcs
+        ]
         lines += [f"{state} {graph + acoustic * heard}" for state, (graph, heard) in self._ends.items()]
         words = kaldifst.compile("\n".join(lines) + "\n", acceptor=True)
         kaldifst.determinize_star(words, max_states=MOST_STATES)

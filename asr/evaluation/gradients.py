@@ -131,8 +131,16 @@ def draw(
         if seconds < 0.99 * farthest:
             lost = ", ".join(f"{100 * curve.lost(seconds):.2g} %" for curve in curves.values())
             axis.axvline(seconds, color="grey", linestyle="--", linewidth=0.8)
-            axis.text(seconds, 0.98, f" {seconds:g} s: {lost}", rotation=90, va="top", ha="right", fontsize=7,
-                      transform=axis.get_xaxis_transform())  # fmt: skip
+            axis.text(
+                seconds,
+                0.98,
+                f" {seconds:g} s: {lost}",
+                rotation=90,
+                va="top",
+                ha="right",
+                fontsize=7,
+                transform=axis.get_xaxis_transform(),
+            )
     axis.set_yscale("log")
     axis.set_xscale("symlog", linthresh=1.0)
     ticks = [tick for tick in (-0.2, 0, *TRUNCATIONS) if tick <= 1.01 * farthest]

@@ -74,9 +74,15 @@ def _draw_mel(axis, samples: np.ndarray) -> None:
     hop = config.hop_samples / config.sample_rate
     low, high = np.quantile(energies, (0.05, 0.999))
     axis.imshow(
-        energies.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high, interpolation="nearest",
+        energies.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
         extent=(0, len(energies) * hop, 0, config.mels),
-    )  # fmt: skip
+    )
 
 
 def _draw_words(axis, words: Sequence[Word], span: tuple[float, float], inches_per_second: float) -> None:
@@ -92,9 +98,15 @@ def _draw_words(axis, words: Sequence[Word], span: tuple[float, float], inches_p
         axis.broken_barh([(word.start_seconds, length)], (0.05, 0.9), facecolor=colour, edgecolor="grey")
         upright = length * inches_per_second < CHARACTER_INCHES * len(word.text)
         axis.text(
-            word.start_seconds + length / 2, 0.5, word.text, ha="center", va="center", clip_on=True,
-            rotation=90 if upright else 0, fontsize=7 if upright and len(word.text) > 7 else 9,
-        )  # fmt: skip
+            word.start_seconds + length / 2,
+            0.5,
+            word.text,
+            ha="center",
+            va="center",
+            clip_on=True,
+            rotation=90 if upright else 0,
+            fontsize=7 if upright and len(word.text) > 7 else 9,
+        )
 
 
 def _draw_tokens(axis, probabilities: np.ndarray, symbols: Sequence[str], seconds: float, span) -> None:
@@ -102,8 +114,14 @@ def _draw_tokens(axis, probabilities: np.ndarray, symbols: Sequence[str], second
     shown = probabilities[int(span[0] / seconds) : int(np.ceil(span[1] / seconds))]
     used = [BLANK, *(k for k in range(1, len(symbols)) if len(shown) and shown[:, k].max() > 0.1)]
     axis.imshow(
-        probabilities[:, used].T, origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=1, interpolation="nearest",
+        probabilities[:, used].T,
+        origin="lower",
+        aspect="auto",
+        cmap="Greys",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
         extent=(0, len(probabilities) * seconds, -0.5, len(used) - 0.5),
-    )  # fmt: skip
+    )
     axis.set_yticks(range(len(used)), ["(blank)", *(symbols[k] for k in used[1:])], fontsize=7)
     axis.set_ylabel("token of each frame")

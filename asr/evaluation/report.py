@@ -53,17 +53,23 @@ def write_report(
     """
     shown = sorted(hypotheses, key=_badness, reverse=True)[:worst]
     parts = [
-        "<!doctype html>", '<html lang="en"><meta charset="utf-8">',
+        "<!doctype html>",
+        '<html lang="en"><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
-        f"<title>{escape(title)}</title><style>{STYLE}</style>", f"<h1>{escape(title)}</h1>",
-        "<h2>By source</h2>", _scores("source", score(hypotheses)),
-        "<h2>By length</h2>", _scores("seconds", _by_length(hypotheses)),
-        "<h2>Words</h2>", _words(hypotheses),
+        f"<title>{escape(title)}</title><style>{STYLE}</style>",
+        f"<h1>{escape(title)}</h1>",
+        "<h2>By source</h2>",
+        _scores("source", score(hypotheses)),
+        "<h2>By length</h2>",
+        _scores("seconds", _by_length(hypotheses)),
+        "<h2>Words</h2>",
+        _words(hypotheses),
         f"<h2>The {len(shown)} worst utterances</h2>",
         "<p><small>Above what was said, below what was recognised. "
         '<span class="wrong">Wrong or left out</span>, <span class="added">added</span>.</small></p>',
-        *(_utterance(hypothesis, audio, rate) for hypothesis in shown), "</html>",
-    ]  # fmt: skip
+        *(_utterance(hypothesis, audio, rate) for hypothesis in shown),
+        "</html>",
+    ]
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -74,8 +80,11 @@ def _badness(hypothesis: Hypothesis) -> tuple[float, int]:
 
 
 def _by_length(hypotheses: Sequence[Hypothesis]) -> list[Score]:
-    names = [f"below {LENGTHS[0]}", *(f"{low} to {high}" for low, high in zip(LENGTHS, LENGTHS[1:], strict=False)),
-             f"from {LENGTHS[-1]}"]  # fmt: skip
+    names = [
+        f"below {LENGTHS[0]}",
+        *(f"{low} to {high}" for low, high in zip(LENGTHS, LENGTHS[1:], strict=False)),
+        f"from {LENGTHS[-1]}",
+    ]
     places = np.searchsorted(LENGTHS, [hypothesis.seconds for hypothesis in hypotheses], side="right")
     named = [replace(hypothesis, source=names[place]) for hypothesis, place in zip(hypotheses, places, strict=True)]
     scores = {row.source: row for row in score(named)}
@@ -84,11 +93,23 @@ def _by_length(hypotheses: Sequence[Hypothesis]) -> list[Score]:
 
 def _scores(what: str, rows: Iterable[Score]) -> str:
     head = (what, "utterances", "words", "WER %", "substituted", "deleted", "inserted", "CER %", "real-time factor")
-    return table(head, (
-        (row.source or "(none)", row.utterances, row.words, f"{100 * row.word_error_rate:.1f}", row.substitutions,
-         row.deletions, row.insertions, f"{100 * row.character_error_rate:.1f}", f"{row.real_time_factor:.4f}")
-        for row in rows
-    ))  # fmt: skip
+    return table(
+        head,
+        (
+            (
+                row.source or "(none)",
+                row.utterances,
+                row.words,
+                f"{100 * row.word_error_rate:.1f}",
+                row.substitutions,
+                row.deletions,
+                row.insertions,
+                f"{100 * row.character_error_rate:.1f}",
+                f"{row.real_time_factor:.4f}",
+            )
+            for row in rows
+        ),
+    )
 
 
 def _words(hypotheses: Sequence[Hypothesis]) -> str:

@@ -89,8 +89,12 @@ def _map_files() -> None:
         return
     strings = ctypes.POINTER(ctypes.c_char_p)
     set_flags.argtypes = [
-        ctypes.c_char_p, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(strings), ctypes.c_bool, ctypes.c_char_p
-    ]  # fmt: skip
+        ctypes.c_char_p,
+        ctypes.POINTER(ctypes.c_int),
+        ctypes.POINTER(strings),
+        ctypes.c_bool,
+        ctypes.c_char_p,
+    ]
     set_flags.restype = None
     arguments = ctypes.cast((ctypes.c_char_p * 3)(b"rill", b"--fst_read_mode=map", None), strings)
     set_flags(b"", ctypes.byref(ctypes.c_int(2)), ctypes.byref(arguments), False, b"")

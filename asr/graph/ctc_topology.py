@@ -14,9 +14,15 @@ SLICE = 1 << 15  # states at a time: bounds memory
 
 # How OpenFst lays out a file of type "const" (fst/const-fst.h).
 MAGIC = 2_125_659_606
-STATE = np.dtype([
-    ("final", "<f4"), ("first_arc", "<u4"), ("arcs", "<u4"), ("input_epsilons", "<u4"), ("output_epsilons", "<u4"),
-])  # fmt: skip
+STATE = np.dtype(
+    [
+        ("final", "<f4"),
+        ("first_arc", "<u4"),
+        ("arcs", "<u4"),
+        ("input_epsilons", "<u4"),
+        ("output_epsilons", "<u4"),
+    ]
+)
 ARC = np.dtype([("input", "<i4"), ("output", "<i4"), ("weight", "<f4"), ("target", "<i4")])
 HEADER = struct.Struct("<i i5s i8s iiQqqq")
 VERSION, ALIGNED, EXPANDED = 2, 4, 1  # of the format; of its parts, without which it cannot be mapped; a property

@@ -57,9 +57,15 @@ class Graph:
         table = np.frombuffer(content, STATE, states, place)
         rows = np.frombuffer(content, ARC, arcs, place + table.nbytes)
         return cls(
-            start, table["arcs"], table["final"], rows["input"], rows["output"], rows["weight"], rows["target"],
+            start,
+            table["arcs"],
+            table["final"],
+            rows["input"],
+            rows["output"],
+            rows["weight"],
+            rows["target"],
             np.zeros(states, bool),
-        )  # fmt: skip
+        )
 
     @classmethod
     def unpack(cls, content: bytes, name: object = "it") -> Graph:
@@ -77,20 +83,32 @@ class Graph:
         finals = columns["finals"] * np.float32(WEIGHT_STEP)
         finals[columns["finals"] == NO_WEIGHT] = np.inf
         return cls(
-            int(columns["start"]), columns["counts"], finals, columns["phones"], _joined(columns["words"]),
-            columns["weights"].astype(np.float32) * np.float32(WEIGHT_STEP), sources + _joined(columns["targets"]),
+            int(columns["start"]),
+            columns["counts"],
+            finals,
+            columns["phones"],
+            _joined(columns["words"]),
+            columns["weights"].astype(np.float32) * np.float32(WEIGHT_STEP),
+            sources + _joined(columns["targets"]),
             np.unpackbits(columns["word_starts"], count=len(columns["counts"])).astype(bool),
-        )  # fmt: skip
+        )
 
     def packed(self) -> bytes:
         """The graph made small: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, deflated."""
         sources = np.repeat(np.arange(len(self.counts)), self.counts)
         content = io.BytesIO()
         np.savez_compressed(
-            content, format=FORMAT, start=self.start, counts=self.counts.astype(np.uint16), finals=_steps(self.finals),
-            phones=self.phones.astype(np.uint8), words=_planes(self.words), weights=_steps(self.weights),
-            targets=_planes(self.targets - sources), word_starts=np.packbits(self.word_starts),
-        )  # fmt: skip
+            content,
+            format=FORMAT,
+            start=self.start,
+            counts=self.counts.astype(np.uint16),
+            finals=_steps(self.finals),
+            phones=self.phones.astype(np.uint8),
+            words=_planes(self.words),
+            weights=_steps(self.weights),
+            targets=_planes(self.targets - sources),
+            word_starts=np.packbits(self.word_starts),
+        )
         return content.getvalue()
 
     def unigram_state(self) -> int:

@@ -51,11 +51,15 @@ def _with_other_speech(graph: Graph, phones: int, cost: float) -> Graph:
         return np.concatenate([column, np.asarray(more, column.dtype)])
 
     return Graph(
-        start, joined(graph.counts.astype(np.int32), 2, len(loop)), joined(graph.finals, np.inf, 0.0),
-        joined(graph.phones.astype(np.int32), 0, 0, *loop), joined(graph.words, 0, 0, *[0] * len(loop)),
+        start,
+        joined(graph.counts.astype(np.int32), 2, len(loop)),
+        joined(graph.finals, np.inf, 0.0),
+        joined(graph.phones.astype(np.int32), 0, 0, *loop),
+        joined(graph.words, 0, 0, *[0] * len(loop)),
         joined(graph.weights, 0.0, 0.0, *[cost] * len(loop)),
-        joined(graph.targets, graph.start, other, *[other] * len(loop)), joined(graph.word_starts, True, True),
-    )  # fmt: skip
+        joined(graph.targets, graph.start, other, *[other] * len(loop)),
+        joined(graph.word_starts, True, True),
+    )
 
 
 def _acceptor(grammar: Grammar) -> kaldifst.StdVectorFst:

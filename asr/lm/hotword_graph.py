@@ -139,8 +139,9 @@ def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:
     for sounds, words, cost, target in branches:
         steps = [
             (phone, word if place == len(sound) - 1 else 0)
-            for sound, word in zip(sounds, words, strict=True) for place, phone in enumerate(sound)
-        ]  # fmt: skip
+            for sound, word in zip(sounds, words, strict=True)
+            for place, phone in enumerate(sound)
+        ]
         node = 0
         for depth, step in enumerate(steps[:-1], start=1):
             child = children[node].setdefault(step, len(children))
@@ -157,11 +158,10 @@ def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:
     states = len(graph.counts)
     arcs = [
         (node, phone, word, cheapest[child] - cheapest[node], states + child)
-        for node, steps in enumerate(children) for (phone, word), child in steps.items()
-    ]  # fmt: skip
-    arcs += [
-        (node, phone, word, cost - cheapest[node], target) for (node, phone, word, target), cost in leaves.items()
-    ]  # fmt: skip
+        for node, steps in enumerate(children)
+        for (phone, word), child in steps.items()
+    ]
+    arcs += [(node, phone, word, cost - cheapest[node], target) for (node, phone, word, target), cost in leaves.items()]
     arcs.sort(key=lambda arc: arc[0])
     sources, phones, words, weights, targets = zip(*arcs, strict=True)
     starts = np.zeros(len(children), bool)
@@ -175,7 +175,12 @@ def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:
         return np.concatenate([np.asarray(part, column.dtype) for part in parts])
 
     return Graph(
-        graph.start, counts, np.concatenate([graph.finals, np.full(len(children), np.inf, np.float32)]),
-        joined(graph.phones, 0, phones), joined(graph.words, 0, words), joined(graph.weights, 0.0, weights),
-        joined(graph.targets, states, targets), np.concatenate([graph.word_starts, starts]),
-    )  # fmt: skip
+        graph.start,
+        counts,
+        np.concatenate([graph.finals, np.full(len(children), np.inf, np.float32)]),
+        joined(graph.phones, 0, phones),
+        joined(graph.words, 0, words),
+        joined(graph.weights, 0.0, weights),
+        joined(graph.targets, states, targets),
+        np.concatenate([graph.word_starts, starts]),
+    )

@@ -64,4 +64,3 @@ def ngram_log_probs(model: NgramModel, sentence: Sequence[str]) -> np.ndarray:
         gram = np.array([numbers[max(0, place - model.order + 1) : place + 1]])
         found.append(model.log_probs(gram)[0])
     return np.array(found)
-

@@ -70,10 +70,14 @@ class OutputFolder:
         shared = Counter(recording.place for recording in recordings)
         # a.wav and a.mp3 beside one another keep their endings
         self._bases = {
-            recording: folder / (recording.place if shared[recording.place] == 1
-                                 else recording.place.with_name(Path(recording.name).name))
+            recording: folder
+            / (
+                recording.place
+                if shared[recording.place] == 1
+                else recording.place.with_name(Path(recording.name).name)
+            )
             for recording in recordings
-        }  # fmt: skip
+        }
         taken = Counter(self._bases.values())
         for recording, base in self._bases.items():
             if taken[base] > 1 or recordings.count(recording) > 1:

@@ -39,8 +39,11 @@ def word_fields(result: Result) -> list[dict[str, object]]:
 def as_json(name: str, result: Result, indent: int | None = None) -> str:
     """One JSON object, on one line unless indented: file, duration and word times in seconds."""
     content = {
-        "file": name, "duration": round(result.end_seconds, 3), "text": result.text, "words": word_fields(result)
-    }  # fmt: skip
+        "file": name,
+        "duration": round(result.end_seconds, 3),
+        "text": result.text,
+        "words": word_fields(result),
+    }
     return json.dumps(content, ensure_ascii=False, indent=indent)
 
 

@@ -56,8 +56,12 @@ def as_document(name: str, result: Result) -> str:
 
 
 DOCUMENTS: dict[str, Callable[[str, Result], str]] = {
-    "srt": as_srt, "vtt": as_vtt, "tsv": as_tsv, "ctm": as_ctm, "json": as_document,
-}  # fmt: skip
+    "srt": as_srt,
+    "vtt": as_vtt,
+    "tsv": as_tsv,
+    "ctm": as_ctm,
+    "json": as_document,
+}
 
 
 def cues(words: Sequence[Word]) -> Iterator[list[Word]]:

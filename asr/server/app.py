@@ -107,9 +107,12 @@ def create_app(
     app.add_middleware(OriginCheck, allowed=allowed)
     if allowed:
         app.add_middleware(
-            CORSMiddleware, allow_origins=allowed, allow_methods=["GET", "POST"], allow_headers=["*"],
+            CORSMiddleware,
+            allow_origins=allowed,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
             expose_headers=["X-Rill-Warning", "Retry-After"],
-        )  # fmt: skip
+        )
     app.include_router(openai_files.router(service))
     app.router.routes.extend(page_routes())
     return app

@@ -94,8 +94,14 @@ async def converse(service: Service, transport: Transport, name: str, begin: Beg
             await transport.close(*close)
         except Gone:
             pass
-    log("stream ends", protocol=name, stream=stream_id, client=transport.client, outcome=outcome,
-        audio_seconds=round(seconds, 2))  # fmt: skip
+    log(
+        "stream ends",
+        protocol=name,
+        stream=stream_id,
+        client=transport.client,
+        outcome=outcome,
+        audio_seconds=round(seconds, 2),
+    )
 
 
 async def _served(service: Service, transport: Transport, speaker: Speaker) -> End:

@@ -28,9 +28,7 @@ class Metrics:
         self.audio_seconds = counter("rill_audio_seconds", "Audio heard, in seconds", protocol)
         self.step_seconds = histogram("rill_step_seconds", "From the start of a step to its results", SECONDS)
         self.queue_seconds = histogram("rill_queue_seconds", "From the arrival of audio to its step", SECONDS)
-        self.real_time_factor = histogram(
-            "rill_real_time_factor", "Seconds of a step per second of its audio", FACTORS
-        )
+        self.real_time_factor = histogram("rill_real_time_factor", "Seconds of a step per second of its audio", FACTORS)
         self.batch_size = histogram("rill_batch_size", "Streams that a run of the network served", BATCHES)
         self.drops = counter("rill_drops", "Clients that vanished or took nothing any more", protocol)
         self.errors = counter("rill_errors", "Failures told to clients", ["protocol", "code"])

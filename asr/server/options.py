@@ -26,8 +26,15 @@ class ServerOptions:
     log_transcripts: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_streams", "max_message_bytes", "max_upload_bytes", "max_waiting_bytes", "idle_seconds",
-                     "longest_seconds", "send_seconds"):  # fmt: skip
+        for name in (
+            "max_streams",
+            "max_message_bytes",
+            "max_upload_bytes",
+            "max_waiting_bytes",
+            "idle_seconds",
+            "longest_seconds",
+            "send_seconds",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for origin in self.allow_origins:

@@ -149,6 +149,11 @@ def _kinds(of: type) -> dict[str, Any]:
     """How the text of an argument becomes a field's value."""
     from dataclasses import fields
 
-    makers = {"int": int, "float": float, "bool": lambda text: text.lower() in ("1", "true", "yes"), "Path": Path,
-              "tuple[str, ...]": lambda text: tuple(text.split(","))}  # fmt: skip
+    makers = {
+        "int": int,
+        "float": float,
+        "bool": lambda text: text.lower() in ("1", "true", "yes"),
+        "Path": Path,
+        "tuple[str, ...]": lambda text: tuple(text.split(",")),
+    }
     return {one.name: makers.get(str(one.type).split(" | ")[0], str) for one in fields(of)}

@@ -43,8 +43,13 @@ class DrainingServer(uvicorn.Server):
         if self._wyoming is not None:
             self._wyoming_server = await start_wyoming(self._service, self._wyoming)
         ports = [listening and listening.getsockname()[1] for listening in (*sockets, self._wyoming)]
-        log("ready", model=self._service.model, port=ports[0], wyoming_port=ports[1],
-            max_streams=self._service.options.max_streams)  # fmt: skip
+        log(
+            "ready",
+            model=self._service.model,
+            port=ports[0],
+            wyoming_port=ports[1],
+            max_streams=self._service.options.max_streams,
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log("shutting down")

@@ -50,9 +50,7 @@ class WebSocketTransport:
             raise Gone from error
 
 
-async def serve_websocket(
-    service: Service, websocket: WebSocket, name: str, begin: Begin, complain: Complain
-) -> None:
+async def serve_websocket(service: Service, websocket: WebSocket, name: str, begin: Begin, complain: Complain) -> None:
     """Accept, check the key, converse. A refusal is told in the protocol's words, since browsers see no HTTP status."""
     await websocket.accept()
 

@@ -43,8 +43,11 @@ class Parts:
         """Take parts from a corpus for a model; ``move`` puts a tensor on its device."""
         self._corpus, self._options, self._model, self._move = corpus, options, model, move
         self._noises = corpus.noises()
-        self.walk = SegmentWalk(corpus, options.segments, options.views, options.seed, self._change) if (
-            options.segments) else None  # fmt: skip
+        self.walk = (
+            SegmentWalk(corpus, options.segments, options.views, options.seed, self._change)
+            if (options.segments)
+            else None
+        )
 
     def part(self, members: Sequence[Any], step: int, number: int) -> Part:
         """Part ``number`` of the batch that a step learns from.

@@ -10,9 +10,22 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = (
-    "step", "epoch", "audio_hours", "minutes", "learning_rate",
-    "loss", "characters", "phones", "aligned", "consistency", "rivals", "phone_rivals", "dev_wer", "dev_cer", "dev_per",
-)  # fmt: skip
+    "step",
+    "epoch",
+    "audio_hours",
+    "minutes",
+    "learning_rate",
+    "loss",
+    "characters",
+    "phones",
+    "aligned",
+    "consistency",
+    "rivals",
+    "phone_rivals",
+    "dev_wer",
+    "dev_cer",
+    "dev_per",
+)
 
 
 class LearningCurve:

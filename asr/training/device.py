@@ -38,9 +38,12 @@ def open_device(device: str, precision: str, patience_minutes: float = 30.0) -> 
             return Fabric(accelerator=device, devices=1, precision=precision)
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         fabric = Fabric(
-            accelerator=device, devices=here, num_nodes=processes // here, precision=precision,
+            accelerator=device,
+            devices=here,
+            num_nodes=processes // here,
+            precision=precision,
             strategy=DDPStrategy(timeout=timedelta(minutes=patience_minutes)),
-        )  # fmt: skip
+        )
         fabric.launch()
         return fabric
     except (ValueError, RuntimeError) as error:  # RuntimeError: a device that this machine lacks

@@ -167,8 +167,10 @@ class Trainer:
             with self.fabric.no_backward_sync(self.network, enabled=number < len(parts) - 1):
                 _, losses, state = self.network(part.mels, part.batch, part.state)
                 # The losses are means over a part; what counts is the mean over the whole batch.
-                shares = {task: part.aligned / max(1, aligned) if task == "aligned" else part.frames / frames
-                          for task in losses}  # fmt: skip
+                shares = {
+                    task: part.aligned / max(1, aligned) if task == "aligned" else part.frames / frames
+                    for task in losses
+                }
                 total = sum(weights[task] * shares[task] * loss for task, loss in losses.items())
                 self.fabric.backward(total * self.team.processes)  # gradients are averaged over processes
             for task, loss in losses.items():
@@ -223,18 +225,21 @@ class Trainer:
     def _save(self) -> None:
         if not self.team.first:
             return
-        checkpoint.save(self.folder, {
-            "config": self.objective.model.config.to_dict(),
-            "options": asdict(self.options),
-            "objective": self.objective.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "audio_seconds": self.audio_seconds,
-            "minutes": self.minutes,
-            "recent": self.recent.rows,
-            "state": tuple(self.parts.walk.state) if self.parts.walk and self.parts.walk.state else None,
-        })
+        checkpoint.save(
+            self.folder,
+            {
+                "config": self.objective.model.config.to_dict(),
+                "options": asdict(self.options),
+                "objective": self.objective.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "audio_seconds": self.audio_seconds,
+                "minutes": self.minutes,
+                "recent": self.recent.rows,
+                "state": tuple(self.parts.walk.state) if self.parts.walk and self.parts.walk.state else None,
+            },
+        )
 
     def _resume(self) -> None:
         content = checkpoint.load(self.folder, self.fabric.device)

@@ -27,8 +27,9 @@ class LatticeFreeMmi(nn.Module):
         """Estimate the trigram model from the phone of each mel frame (F,) of utterances."""
         super().__init__()
         silence = len(biphones.first)  # as a phone; 0 is the border of a sequence
-        sequences = (np.where(Runs.of(aligned).phones == SILENCE, silence, Runs.of(aligned).phones)
-                     for aligned in alignments)  # fmt: skip
+        sequences = (
+            np.where(Runs.of(aligned).phones == SILENCE, silence, Runs.of(aligned).phones) for aligned in alignments
+        )
         self.register_buffer("trigrams", torch.from_numpy(phone_trigrams(sequences, silence + 1)), persistent=False)
         self.register_buffer("log_priors", torch.from_numpy(biphones.log_priors), persistent=False)
         # What comes after silence, or first, comes after no phone.
@@ -38,9 +39,7 @@ class LatticeFreeMmi(nn.Module):
             table[:, silence] = SILENCE
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
-    def forward(
-        self, log_probs: Tensor, frames: Tensor, first: Tensor, rest: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def forward(self, log_probs: Tensor, frames: Tensor, first: Tensor, rest: Tensor, lengths: Tensor) -> Tensor:
         """The loss of each utterance.
 
         Args:

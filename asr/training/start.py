@@ -44,9 +44,7 @@ def rivals_of(corpus: Corpus) -> Rivals:
         raise UsageError("a discriminative stage needs alignments: leave out --no-align")
     said = {example.text: example for example in corpus.examples if example.text and example.aligned is not None}
     examples = said.values()
-    return Rivals(
-        corpus.biphones, (example.aligned for example in examples), (example.phones for example in examples)
-    )
+    return Rivals(corpus.biphones, (example.aligned for example in examples), (example.phones for example in examples))
 
 
 def take_over(objective: Objective, folder: Path) -> None:
@@ -62,8 +60,11 @@ def take_over(objective: Objective, folder: Path) -> None:
         prefix, given = "", {f"model.{name}": value for name, value in load_acoustic_model(folder).state_dict().items()}
     else:
         raise DataError(f"{folder} is neither a training run nor a model folder; there is nothing to start from")
-    given = {name.removeprefix(prefix).replace("encoder.input.", "front.linear."): value  # as it was called once
-             for name, value in given.items() if name.startswith(prefix)}  # fmt: skip
+    given = {
+        name.removeprefix(prefix).replace("encoder.input.", "front.linear."): value  # as it was called once
+        for name, value in given.items()
+        if name.startswith(prefix)
+    }
     if objective.rivals and "model.state_head.0.weight" not in given:
         raise UsageError(f"{folder} has not learnt states yet; a discriminative stage starts from a run that has")
     own = objective.state_dict()

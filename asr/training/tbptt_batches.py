@@ -62,14 +62,14 @@ class LongRecordings:
             segments=tuple(batch._replace(mels=mels) for batch, mels in zip(segments, views, strict=True))
         )
 
-    def _segment(
-        self, recordings: Sequence[Sequence[Segment]], number: int, random: np.random.Generator
-    ) -> Batch:
+    def _segment(self, recordings: Sequence[Sequence[Segment]], number: int, random: np.random.Generator) -> Batch:
         rows = [recording[number] for recording in recordings]
         heard = [[self._mels(member) for member in row.members] for row in rows]
         # The pause that ends a segment leads over to the next one.
-        after = [self._mels(recording[number + 1].members[0]) if number + 1 < len(recording) else None
-                 for recording in recordings]  # fmt: skip
+        after = [
+            self._mels(recording[number + 1].members[0]) if number + 1 < len(recording) else None
+            for recording in recordings
+        ]
         pauses = self._pauses([[len(mel) for mel in row] for row in heard], random)
         mels, aligned, chains = zip(
             *(self._join(*row, random) for row in zip(rows, heard, after, pauses, strict=True)), strict=True
@@ -111,9 +111,13 @@ class LongRecordings:
         return pauses
 
     def _join(
-        self, segment: Segment, mels: Sequence[np.ndarray], after: np.ndarray | None, pauses: np.ndarray,
+        self,
+        segment: Segment,
+        mels: Sequence[np.ndarray],
+        after: np.ndarray | None,
+        pauses: np.ndarray,
         random: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """One row of a segment: mels (T * stack, M), the states of its frames but the last, (T - delay,), its chain."""
         config = self.corpus.config
         pieces, phones = [], []

@@ -95,9 +95,7 @@ def plan_segments(
     return [SegmentStep(batches[batch], number) for batch in order for number in range(len(batches[batch][0]))]
 
 
-def _speakers(
-    corpus: Corpus, random: np.random.Generator, shares: Mapping[str, float]
-) -> list[list[tuple[int, int]]]:
+def _speakers(corpus: Corpus, random: np.random.Generator, shares: Mapping[str, float]) -> list[list[tuple[int, int]]]:
     """What each speaker says in an epoch, as (example, variant) pairs; the speakers in random order."""
     chances = np.array([shares.get(example.source, 1.0) for example in corpus.examples])
     taken = np.flatnonzero(random.random(len(chances)) < chances).tolist()

@@ -39,10 +39,12 @@ def write_study_report(study: optuna.Study, folder: Path) -> tuple[Path, ...]:
         pictures["history"] = _history(trials, goal)
     written = []
     parts = [
-        "<!doctype html>", '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        "<!doctype html>",
+        '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>{escape(folder.name)}</title><style>{STYLE} img {{ max-width: 100%; }}</style>",
-        f"<h1>{escape(folder.name)}: {escape(goal)}</h1>", f"<p>{_summary(trials)}</p>",
-    ]  # fmt: skip
+        f"<h1>{escape(folder.name)}: {escape(goal)}</h1>",
+        f"<p>{_summary(trials)}</p>",
+    ]
     for name, figure in pictures.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=DPI)
@@ -93,8 +95,10 @@ def _slices(trials: Sequence[FrozenTrial], order: Sequence[str], goal: str) -> F
     axes = np.atleast_1d(figure.subplots(rows, min(COLUMNS, len(names)), sharey=True)).ravel()
     for axis, name in zip(axes, names, strict=False):
         own = sorted((trial for trial in shown if name in trial.params), key=lambda trial: trial.params[name])
-        for state, colour, label in ((TrialState.COMPLETE, "tab:blue", "to the end"),
-                                     (TrialState.PRUNED, "tab:orange", "given up")):  # fmt: skip
+        for state, colour, label in (
+            (TrialState.COMPLETE, "tab:blue", "to the end"),
+            (TrialState.PRUNED, "tab:orange", "given up"),
+        ):
             points = [(trial.params[name], 100 * _value(trial)) for trial in own if trial.state == state]
             if points:
                 axis.plot(*zip(*points, strict=True), ".", color=colour, label=label, markersize=7)
@@ -120,8 +124,13 @@ def _median_line(axis, places: Sequence[float], values: Sequence[float]) -> None
     width = max(3, len(places) // 4)
     if len(places) >= 2 * width:
         windows = [slice(k, k + width) for k in range(len(places) - width + 1)]
-        axis.plot([np.median(places[one]) for one in windows], [np.median(values[one]) for one in windows],
-                  color="grey", linewidth=1.5, alpha=0.7)  # fmt: skip
+        axis.plot(
+            [np.median(places[one]) for one in windows],
+            [np.median(values[one]) for one in windows],
+            color="grey",
+            linewidth=1.5,
+            alpha=0.7,
+        )
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -139,8 +148,14 @@ def _history(trials: Sequence[FrozenTrial], goal: str) -> Figure:
     given_up = [trial for trial in trials if trial.state == TrialState.PRUNED and _value(trial) is not None]
     for members, colour, label in ((ended, "tab:blue", "to the end"), (given_up, "tab:orange", "given up")):
         if members:
-            values.plot([trial.number for trial in members], [100 * _value(trial) for trial in members], ".",
-                        color=colour, label=label, markersize=8)  # fmt: skip
+            values.plot(
+                [trial.number for trial in members],
+                [100 * _value(trial) for trial in members],
+                ".",
+                color=colour,
+                label=label,
+                markersize=8,
+            )
     if ended:
         best = np.minimum.accumulate([100 * trial.value for trial in ended])
         values.step([trial.number for trial in ended], best, where="post", color="grey", label="best so far")
@@ -148,8 +163,13 @@ def _history(trials: Sequence[FrozenTrial], goal: str) -> Figure:
         for trial in (*given_up, *ended, chosen):
             course = sorted(trial.intermediate_values.items())
             colour = "tab:orange" if trial in given_up else "tab:red" if trial is chosen else "tab:blue"
-            courses.plot([10 * step for step, _ in course], [100 * value for _, value in course],
-                         color=colour, alpha=1 if trial is chosen else 0.35, linewidth=1)  # fmt: skip
+            courses.plot(
+                [10 * step for step, _ in course],
+                [100 * value for _, value in course],
+                color=colour,
+                alpha=1 if trial is chosen else 0.35,
+                linewidth=1,
+            )
     values.set_xlabel("trial")
     values.set_ylabel(f"{goal} (%)")
     courses.set_xlabel("part of the trial done (%); red: the best trial")
@@ -170,8 +190,10 @@ def _value(trial: FrozenTrial) -> float | None:
 
 def _summary(trials: Sequence[FrozenTrial]) -> str:
     counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
-    return (f"{len(trials)} trials: {counts[TrialState.COMPLETE]} to the end, {counts[TrialState.PRUNED]} given up, "
-            f"{counts[TrialState.FAIL]} failed, {counts[TrialState.RUNNING]} under way.")  # fmt: skip
+    return (
+        f"{len(trials)} trials: {counts[TrialState.COMPLETE]} to the end, {counts[TrialState.PRUNED]} given up, "
+        f"{counts[TrialState.FAIL]} failed, {counts[TrialState.RUNNING]} under way."
+    )
 
 
 def _trials(trials: Sequence[FrozenTrial], goal: str) -> str:
@@ -179,10 +201,16 @@ def _trials(trials: Sequence[FrozenTrial], goal: str) -> str:
     names = sorted({name for trial in trials for name in trial.params})
     facts = sorted({name for trial in trials for name, fact in trial.user_attrs.items() if isinstance(fact, float)})
     rows = sorted(trials, key=lambda trial: (trial.state != TrialState.COMPLETE, _value(trial) or 0.0))
-    return table(("trial", f"{goal} %", "", *names, *facts), (
-        (trial.number, "" if _value(trial) is None else f"{100 * _value(trial):.2f}",
-         trial.user_attrs.get(REASON, "" if trial.state == TrialState.COMPLETE else trial.state.name.lower()),
-         *(f"{trial.params[name]:.4g}" if name in trial.params else "" for name in names),
-         *(f"{trial.user_attrs[fact]:.4g}" if fact in trial.user_attrs else "" for fact in facts))
-        for trial in rows
-    ))  # fmt: skip
+    return table(
+        ("trial", f"{goal} %", "", *names, *facts),
+        (
+            (
+                trial.number,
+                "" if _value(trial) is None else f"{100 * _value(trial):.2f}",
+                trial.user_attrs.get(REASON, "" if trial.state == TrialState.COMPLETE else trial.state.name.lower()),
+                *(f"{trial.params[name]:.4g}" if name in trial.params else "" for name in names),
+                *(f"{trial.user_attrs[fact]:.4g}" if fact in trial.user_attrs else "" for fact in facts),
+            )
+            for trial in rows
+        ),
+    )

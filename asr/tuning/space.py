@@ -57,23 +57,27 @@ class SearchSpace:
         return suggest(name, dimension.low, dimension.high, log=dimension.log)
 
 
-TRAINING = SearchSpace({
-    "epochs": Range(4, 16, log=True),
-    "batch_seconds": Range(20.0, 160.0, log=True),
-    "learning_rate": Range(3e-4, 1e-2, log=True),
-    "size": Range(32, 384, log=True),
-    "layers": Range(1, 5),
-    "dropout": Range(0.0, 0.4),
-    "masks": Range(0.0, 1.5),
-    "changes": Range(0.0, 1.5),
-})  # fmt: skip
-DECODING = SearchSpace({
-    "language_weight": Range(0.5, 3.0),
-    "word_cost": Range(-1.0, 3.0),
-    "blank_penalty": Range(-0.5, 3.0),
-    "silence_cost": Range(0.0, 6.0),
-    "beam": Range(8.0, 24.0),
-})  # fmt: skip
+TRAINING = SearchSpace(
+    {
+        "epochs": Range(4, 16, log=True),
+        "batch_seconds": Range(20.0, 160.0, log=True),
+        "learning_rate": Range(3e-4, 1e-2, log=True),
+        "size": Range(32, 384, log=True),
+        "layers": Range(1, 5),
+        "dropout": Range(0.0, 0.4),
+        "masks": Range(0.0, 1.5),
+        "changes": Range(0.0, 1.5),
+    }
+)
+DECODING = SearchSpace(
+    {
+        "language_weight": Range(0.5, 3.0),
+        "word_cost": Range(-1.0, 3.0),
+        "blank_penalty": Range(-0.5, 3.0),
+        "silence_cost": Range(0.0, 6.0),
+        "beam": Range(8.0, 24.0),
+    }
+)
 
 
 def read_space(path: Path, usual: SearchSpace) -> SearchSpace:

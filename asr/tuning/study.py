@@ -54,8 +54,14 @@ class StudyOptions:
                 raise UsageError(f"unknown {what} {given!r}; give {', '.join(allowed)}")
 
     def to_dict(self) -> dict[str, object]:
-        return {"space": self.space.to_dict(), "goal": self.goal, "about": self.about, "sampler": self.sampler,
-                "pruner": self.pruner, "seed": self.seed}  # fmt: skip
+        return {
+            "space": self.space.to_dict(),
+            "goal": self.goal,
+            "about": self.about,
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "seed": self.seed,
+        }
 
 
 def open_study(folder: Path, options: StudyOptions | None = None, worker: int = 0) -> optuna.Study:

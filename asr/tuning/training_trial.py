@@ -23,8 +23,16 @@ from asr.words.tokens import CHARACTERS, PHONES
 
 LOOK_AHEAD_FRAMES = 2  # of every layer but the last
 # What `asr train` takes where the space says nothing.
-USUAL: Settings = {"epochs": 30, "batch_seconds": 80.0, "learning_rate": 1e-3, "size": 384, "layers": 5, "dropout": 0.1,
-                   "masks": 0.7, "changes": 1.0}  # fmt: skip
+USUAL: Settings = {
+    "epochs": 30,
+    "batch_seconds": 80.0,
+    "learning_rate": 1e-3,
+    "size": 384,
+    "layers": 5,
+    "dropout": 0.1,
+    "masks": 0.7,
+    "changes": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,13 @@ class TrainingTrial:
         config, options = model_config(settings), self._options(settings)
         corpus, dev = self._corpora
         trainer = Trainer(
-            run_folder(self.folder, attempt.run), corpus.for_model(config), dev.for_model(config), config, options,
+            run_folder(self.folder, attempt.run),
+            corpus.for_model(config),
+            dev.for_model(config),
+            config,
+            options,
             Team(open_device(self.device, self.precision)),
-        )  # fmt: skip
+        )
         told = 0
 
         def tell() -> None:
@@ -80,8 +92,14 @@ class TrainingTrial:
         tell()
         last = [row for row in trainer.curve.rows() if row["dev_wer"]][-1]
         weights = sum(weight.numel() for weight in trainer.model.parameters())
-        attempt.note(minutes=trainer.minutes, weights=weights, audio_hours=trainer.audio_seconds / 3600,
-                     wer=float(last["dev_wer"]), cer=float(last["dev_cer"]), per=float(last["dev_per"]))  # fmt: skip
+        attempt.note(
+            minutes=trainer.minutes,
+            weights=weights,
+            audio_hours=trainer.audio_seconds / 3600,
+            wer=float(last["dev_wer"]),
+            cer=float(last["dev_cer"]),
+            per=float(last["dev_per"]),
+        )
         return float(last[f"dev_{self.goal}"])
 
     @cached_property
@@ -90,10 +108,15 @@ class TrainingTrial:
 
     def _options(self, settings: Settings) -> TrainOptions:
         return TrainOptions(
-            epochs=int(settings["epochs"]), batch_seconds=settings["batch_seconds"],
-            learning_rate=settings["learning_rate"], masks=SpecAugment().scaled(settings["masks"]),
-            changes=MelAugment().scaled(settings["changes"]), views=self.views, segments=self.segments, seed=self.seed,
-        )  # fmt: skip
+            epochs=int(settings["epochs"]),
+            batch_seconds=settings["batch_seconds"],
+            learning_rate=settings["learning_rate"],
+            masks=SpecAugment().scaled(settings["masks"]),
+            changes=MelAugment().scaled(settings["changes"]),
+            views=self.views,
+            segments=self.segments,
+            seed=self.seed,
+        )
 
 
 def run_folder(study: Path, number: int) -> Path:
@@ -106,6 +129,10 @@ def model_config(settings: Settings) -> AcousticConfig:
     layers = int(settings["layers"])
     ahead = (LOOK_AHEAD_FRAMES,) * (layers - 1) + (0,)
     return AcousticConfig(
-        len(CHARACTERS), len(PHONES), size=int(settings["size"]), look_ahead_frames=ahead,
-        phone_layer=max(1, layers - 1), dropout=settings["dropout"],
-    )  # fmt: skip
+        len(CHARACTERS),
+        len(PHONES),
+        size=int(settings["size"]),
+        look_ahead_frames=ahead,
+        phone_layer=max(1, layers - 1),
+        dropout=settings["dropout"],
+    )

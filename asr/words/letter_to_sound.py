@@ -47,7 +47,8 @@ class PronunciationModel:
         Words that are not made of LETTERS or have more than MAX_PHONES_PER_LETTER are passed over.
         """
         examples = [
-            (word, phones) for word, phones in words
+            (word, phones)
+            for word, phones in words
             if phones and set(word) <= set(LETTERS) and len(phones) <= MAX_PHONES_PER_LETTER * len(word)
         ]
         alignments = _align(examples)
@@ -174,14 +175,14 @@ def _split(word: str, phones: Pronunciation, costs: dict[str, dict[Pronunciation
             if cost == math.inf:
                 continue
             for size in range(min(MAX_PHONES_PER_LETTER, count - start) + 1):
-                total = cost + letter_costs.get(phones[start:start + size], _UNSEEN_COST + 2.0 * size)
+                total = cost + letter_costs.get(phones[start : start + size], _UNSEEN_COST + 2.0 * size)
                 if total < row[start + size]:
                     row[start + size], taken[start + size] = total, size
         table = row
         choices.append(taken)
     chunks, end = [], count
     for taken in reversed(choices):
-        chunks.append(phones[end - taken[end]:end])
+        chunks.append(phones[end - taken[end] : end])
         end -= taken[end]
     return chunks[::-1]
 

@@ -1,6 +1,6 @@
 """Words that are written with a capital wherever they stand, counted in text as people write it.
 
-    python -m asr.words.proper_names TEXT... --output asr/words/proper_names.txt
+python -m asr.words.proper_names TEXT... --output asr/words/proper_names.txt
 """
 
 from __future__ import annotations

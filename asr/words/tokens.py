@@ -9,9 +9,10 @@ from asr.errors import DataError
 
 BLANK = "<blank>"
 WORD_BORDER = "|"
-PHONES = (BLANK, *(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-))
+PHONES = (
+    BLANK,
+    *("AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()),
+)
 CHARACTERS = (BLANK, WORD_BORDER, "'", *"abcdefghijklmnopqrstuvwxyz")
 
 

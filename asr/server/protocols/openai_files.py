@@ -128,9 +128,12 @@ def _answer(wanted: Wanted, recording: Recording, finals: tuple[Result, ...]) ->
             ]
         return JSONResponse(content, headers=headers)
     content = {
-        "task": "transcribe", "language": "english", "duration": round(recording.seconds, 3), "text": whole.text,
+        "task": "transcribe",
+        "language": "english",
+        "duration": round(recording.seconds, 3),
+        "text": whole.text,
         "usage": usage,
-    }  # fmt: skip
+    }
     if "segment" in wanted.granularities:
         content["segments"] = [segment(number, final) for number, final in enumerate(finals)]
     if "word" in wanted.granularities:

@@ -123,9 +123,7 @@ class RealtimeSpeaker:
             if result.final and self._silence_ms is not None:
                 end = result.end_seconds if result.words else self.seconds
                 await self._tell("input_audio_buffer.speech_stopped", audio_end_ms=_ms(end), item_id=self._item)
-                await self._tell(
-                    "input_audio_buffer.committed", item_id=self._item, previous_item_id=self._previous
-                )
+                await self._tell("input_audio_buffer.committed", item_id=self._item, previous_item_id=self._previous)
                 await self._complete(end)
 
     async def _commit(self) -> None:

@@ -50,7 +50,7 @@ class VoskSpeaker:
         content = json_object(message)
         if "config" in content:
             if not isinstance(content["config"], dict):
-                raise ClientError("bad_request", "config must be an object, such as {\"sample_rate\": 16000}")
+                raise ClientError("bad_request", 'config must be an object, such as {"sample_rate": 16000}')
             return content["config"]
         if content.get("eof"):
             return End()
@@ -111,6 +111,8 @@ class VoskSpeaker:
 
 def _word(word: Word) -> dict[str, Any]:
     return {
-        "conf": round(word.confidence, 4), "start": round(word.start_seconds, 3), "end": round(word.end_seconds, 3),
+        "conf": round(word.confidence, 4),
+        "start": round(word.start_seconds, 3),
+        "end": round(word.end_seconds, 3),
         "word": word.text,
-    }  # fmt: skip
+    }

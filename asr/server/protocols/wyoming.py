@@ -145,8 +145,10 @@ class WyomingSpeaker:
         format = FORMATS.get(data.get("width", 2))
         channels = data.get("channels", 1)
         if format is None or type(channels) is not int:
-            raise ClientError("bad_request", f"samples of {data.get('width')} bytes in {channels!r} channels; "
-                              "give 2 or 4 bytes, 1 to 8 channels")  # fmt: skip
+            raise ClientError(
+                "bad_request",
+                f"samples of {data.get('width')} bytes in {channels!r} channels; give 2 or 4 bytes, 1 to 8 channels",
+            )
         pcm = Pcm(format, data.get("rate", 16_000), self._service.recognizer.sample_rate, channels)
         self._before = self.seconds
         self._stream = Stream(self._service, NAME, pcm)
@@ -187,12 +189,14 @@ def _info(model: str) -> dict[str, Any]:
     return {
         "asr": [
             {
-                "name": "rill", "description": "Live speech recognition on an ordinary CPU", **known,
+                "name": "rill",
+                "description": "Live speech recognition on an ordinary CPU",
+                **known,
                 "models": [{"name": model, "description": "English", "languages": ["en"], **known}],
                 "supports_transcript_streaming": True,
             }
         ]
-    }  # fmt: skip
+    }
 
 
 def _version() -> str:
