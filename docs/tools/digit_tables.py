@@ -1,6 +1,6 @@
 """Tables of spoken digits, a speaker in each apart from training: what docs/digits.md begins with.
 
-    python docs/digit_tables.py FOLDER --dev SPEAKER --test SPEAKER
+    python docs/tools/digit_tables.py FOLDER --dev SPEAKER --test SPEAKER
 
 FOLDER has recordings named DIGIT_SPEAKER_NUMBER.wav (or any other audio format), as the Free Spoken Digit Dataset names
 them. Written beside it: train.tsv, dev.tsv and test.tsv, and strings.tsv, in which the digits of the test speaker, five

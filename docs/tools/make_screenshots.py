@@ -1,7 +1,7 @@
 """Takes the pictures of the page that stand in the README: real captions of the samples, by a real server and browser.
 
 pip install 'rill-asr[serve]' playwright  (and Debian's chromium, fonts-inter and fonts-sil-charis)
-python docs/make_screenshots.py [--output docs/images]
+python docs/tools/make_screenshots.py [--output docs/images]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from asr.audio.files import AudioFile
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SPOKEN = ("greeting", "weather", "telephone", "directions")
 PAUSE_SECONDS = 1.6
 RATE = 48_000
@@ -40,9 +40,9 @@ def main() -> None:
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        heard = Path(temporary) / "heard.wav"
-        write_speech(heard)
-        with serving() as url, chromium(heard) as browser:
+        speech = Path(temporary) / "speech.wav"
+        write_speech(speech)
+        with serving() as url, chromium(speech) as browser:
             for name, view in VIEWS.items():
                 take(browser, url, folder / f"{name}.png", view)
 
@@ -72,14 +72,14 @@ def serving() -> Iterator[str]:
 
 
 @contextmanager
-def chromium(heard: Path) -> Iterator[Browser]:
-    """A browser whose microphone hears a file, once."""
+def chromium(speech: Path) -> Iterator[Browser]:
+    """A browser whose microphone plays a file, once."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     arguments = [
         "--no-sandbox",
         "--disable-gpu",
         "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={heard}%noloop",
+        f"--use-file-for-fake-audio-capture={speech}%noloop",
     ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
@@ -88,7 +88,7 @@ def chromium(heard: Path) -> Iterator[Browser]:
 
 
 def take(browser: Browser, url: str, path: Path, view: dict) -> None:
-    """Let the page hear the speech, and picture it in the midst of the last sentence."""
+    """Let the page transcribe the speech, and picture it in the middle of the last sentence."""
     context = browser.new_context(permissions=["microphone"], **view)
     page = context.new_page()
     page.goto(url)

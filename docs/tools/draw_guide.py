@@ -1,6 +1,6 @@
-"""The pictures of docs/guide.md, drawn from the shipped network while it hears a recording.
+"""The pictures of docs/guide.md, drawn from the shipped network for one recording.
 
-python docs/draw_guide.py [--audio samples/greeting.wav] [--word 6] [--layer 3] [--output docs/images]
+python docs/tools/draw_guide.py [--audio samples/greeting.wav] [--word 6] [--layer 3] [--output docs/images]
 """
 
 import argparse
@@ -23,7 +23,7 @@ from asr.recognizer import Recognizer
 from asr.streaming.engine import OnnxEngine
 from asr.streaming.results import Word
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DPI = 110
 UNITS = 48  # shown of each gate
 SHOWN_PROBABILITY = 0.15  # a phone that never reaches it is not drawn
@@ -40,8 +40,8 @@ class Gates(NamedTuple):
     hidden: Tensor  # h[t] = o tanh(c[t])
 
 
-class Heard(NamedTuple):
-    """A recording as the network saw it; every array is in time with the audio."""
+class Outputs(NamedTuple):
+    """A recording and what the network makes of it; every array is in time with the audio."""
 
     words: Sequence[Word]
     mels: np.ndarray  # (T, M) in standard deviations, the first of each stack
@@ -58,19 +58,19 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=3, help="whose states and gates are drawn, counted from 1")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images")
     options = parser.parse_args()
-    heard = listen(options.audio, options.layer)
+    outputs = run_network(options.audio, options.layer)
     for name, figure in {
-        "unrolled": unrolled(heard, heard.words[options.word]),
-        "gates": gates_over_words(heard, options.layer),
-        "ctc": spikes(heard),
+        "unrolled": unrolled(outputs, outputs.words[options.word]),
+        "gates": gates_over_words(outputs, options.layer),
+        "ctc": spikes(outputs),
     }.items():
         path = options.output / f"guide-{name}.png"
         figure.savefig(path, dpi=DPI)
         print(path)
 
 
-def listen(audio: Path, layer: int) -> Heard:
-    """Let the shipped model hear a recording, and look into one of its layers."""
+def run_network(audio: Path, layer: int) -> Outputs:
+    """Run the shipped model over a recording, and keep what one of its layers computes."""
     package = ModelPackage.open(DEFAULT_MODEL)
     recognizer = Recognizer.load(DEFAULT_MODEL)
     with AudioFile(audio, recognizer.sample_rate) as file:
@@ -90,7 +90,7 @@ def listen(audio: Path, layer: int) -> Heard:
         normal = ((mels - model.mel_mean) / model.mel_std)[0, :: config.stack][:frames].numpy()
     late = sum(config.look_ahead_frames[: layer - 1])
     gates = Gates(*(one[late:] for one in gates))
-    return Heard(result.words, normal, gates, np.exp(log_probs), package.phones.symbols, package.rates.seconds(1))
+    return Outputs(result.words, normal, gates, np.exp(log_probs), package.phones.symbols, package.rates.seconds(1))
 
 
 def gates_of(model: AcousticModel, mels: Tensor, number: int) -> Gates:
@@ -115,19 +115,19 @@ def gates_of(model: AcousticModel, mels: Tensor, number: int) -> Gates:
     return gates
 
 
-def unrolled(heard: Heard, word: Word) -> Figure:
+def unrolled(outputs: Outputs, word: Word) -> Figure:
     """A word frame by frame: input, state, output, and the arrows that are the same weights in every frame."""
-    first, last = (round(seconds / heard.frame_seconds) for seconds in (word.start_seconds, word.end_seconds))
-    frames = range(max(0, first - 1), min(last + 1, len(heard.phones)))
+    first, last = (round(seconds / outputs.frame_seconds) for seconds in (word.start_seconds, word.end_seconds))
+    frames = range(max(0, first - 1), min(last + 1, len(outputs.phones)))
     figure = Figure(figsize=(max(8.0, 0.85 * len(frames) + 1.2), 6.2), layout="constrained")
     axis = figure.subplots()
-    hidden = heard.gates.hidden.numpy()
+    hidden = outputs.gates.hidden.numpy()
     units = np.argsort(-hidden[frames.start : frames.stop].std(axis=0))[:16]
     units = units[np.argsort(np.argmax(np.abs(hidden[frames.start : frames.stop, units]), axis=0))]
     for place, frame in enumerate(frames):
         box = (place + 0.22, place + 0.78)
         axis.imshow(
-            heard.mels[frame][:, None],
+            outputs.mels[frame][:, None],
             extent=(*box, 0.0, 2.0),
             origin="lower",
             aspect="auto",
@@ -144,12 +144,12 @@ def unrolled(heard: Heard, word: Word) -> Figure:
             vmin=-0.8,
             vmax=0.8,
         )
-        best = int(heard.phones[frame].argmax())
-        said = "blank" if best == 0 else heard.symbols[best]
+        best = int(outputs.phones[frame].argmax())
+        name = "blank" if best == 0 else outputs.symbols[best]
         axis.text(
             place + 0.5,
             6.0,
-            f"{said}\n{100 * heard.phones[frame, best]:.0f} %",
+            f"{name}\n{100 * outputs.phones[frame, best]:.0f} %",
             ha="center",
             va="center",
             color="grey" if best == 0 else "tab:red",
@@ -160,7 +160,9 @@ def unrolled(heard: Heard, word: Word) -> Figure:
         _arrow(axis, (place + 0.5, 4.95), (place + 0.5, 5.65), "V")
         if place + 1 < len(frames):
             _arrow(axis, (place + 0.8, 3.9), (place + 1.2, 3.9), "W")
-        axis.text(place + 0.5, -0.3, f"{1000 * frame * heard.frame_seconds:.0f}", ha="center", va="center", fontsize=8)
+        axis.text(
+            place + 0.5, -0.3, f"{1000 * frame * outputs.frame_seconds:.0f}", ha="center", va="center", fontsize=8
+        )
     _arrow(axis, (-0.15, 3.9), (0.2, 3.9), "W")
     _arrow(axis, (len(frames) - 0.2, 3.9), (len(frames) + 0.15, 3.9), "")
     axis.set_xlim(-0.2, len(frames) + 0.2)
@@ -181,16 +183,16 @@ def unrolled(heard: Heard, word: Word) -> Figure:
     return figure
 
 
-def gates_over_words(heard: Heard, layer: int) -> Figure:
+def gates_over_words(outputs: Outputs, layer: int) -> Figure:
     """The gates and cells of some units, and one unit closely, over the words."""
-    gates = heard.gates
-    length = len(heard.phones)
-    seconds = (np.arange(length) + 0.5) * heard.frame_seconds
+    gates = outputs.gates
+    length = len(outputs.phones)
+    seconds = (np.arange(length) + 0.5) * outputs.frame_seconds
     figure = Figure(figsize=(11, 10.5), layout="constrained")
     mel, take_in, keep, show, cell, one = figure.subplots(6, 1, sharex=True, height_ratios=(1.2, 1, 1, 1, 1, 1.8))
-    extent = (0, length * heard.frame_seconds)
+    extent = (0, length * outputs.frame_seconds)
     mel.imshow(
-        heard.mels[:length].T, origin="lower", aspect="auto", cmap="magma", extent=(*extent, 0, 80), vmin=-2, vmax=2
+        outputs.mels[:length].T, origin="lower", aspect="auto", cmap="magma", extent=(*extent, 0, 80), vmin=-2, vmax=2
     )
     mel.set_ylabel("input\n(mel band)")
     order = torch.argsort(gates.keep[:length].mean(dim=0)).numpy()
@@ -214,7 +216,7 @@ def gates_over_words(heard: Heard, layer: int) -> Figure:
         axis.set_ylabel(f"{name}\n({UNITS} units)")
         axis.set_yticks([])
         figure.colorbar(picture, ax=axis, pad=0.01)
-    unit = _telling_unit(gates, length)
+    unit = _example_unit(gates, length)
     for values, name, colour in (
         (gates.take_in, "input gate i", "tab:green"),
         (gates.keep, "forget gate f", "tab:blue"),
@@ -228,17 +230,17 @@ def gates_over_words(heard: Heard, layer: int) -> Figure:
     one.set_ylim(top=one.get_ylim()[1] + 0.5)
     one.set_xlabel("seconds")
     for axis in (mel, take_in, keep, show, cell, one):
-        _borders(axis, heard.words, named=axis is mel)
+        _borders(axis, outputs.words, named=axis is mel)
     mel.set_title(f"Layer {layer} over spoken words; units sorted by how much they keep, most at the top", pad=20)
     one.set_xlim(*extent)
     return figure
 
 
-def spikes(heard: Heard) -> Figure:
+def spikes(outputs: Outputs) -> Figure:
     """The probabilities of blank and phones over time, the phones named at their peaks."""
-    probabilities = heard.phones
+    probabilities = outputs.phones
     length = len(probabilities)
-    seconds = (np.arange(length) + 0.5) * heard.frame_seconds
+    seconds = (np.arange(length) + 0.5) * outputs.frame_seconds
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     lines, blank = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     shown = [token for token in range(1, probabilities.shape[1]) if probabilities[:, token].max() > SHOWN_PROBABILITY]
@@ -255,7 +257,7 @@ def spikes(heard: Heard) -> Figure:
                 lines.text(
                     seconds[peak],
                     100 * probabilities[peak, token] + 2,
-                    heard.symbols[token],
+                    outputs.symbols[token],
                     color=colour,
                     ha="center",
                     fontsize=9,
@@ -267,14 +269,14 @@ def spikes(heard: Heard) -> Figure:
     blank.set_ylim(0, 105)
     blank.set_ylabel("of the blank (%)")
     blank.set_xlabel("seconds")
-    _borders(lines, heard.words, named=True)
-    _borders(blank, heard.words, named=False)
-    lines.set_title("What the phone head says in each frame of 30 ms", pad=20)
-    blank.set_xlim(0, length * heard.frame_seconds)
+    _borders(lines, outputs.words, named=True)
+    _borders(blank, outputs.words, named=False)
+    lines.set_title("What the phone head predicts in each frame of 30 ms", pad=20)
+    blank.set_xlim(0, length * outputs.frame_seconds)
     return figure
 
 
-def _telling_unit(gates: Gates, length: int) -> int:
+def _example_unit(gates: Gates, length: int) -> int:
     """A unit that both keeps and forgets, and whose cell moves."""
     moved = gates.cell[:length].std(dim=0).clamp(max=1.5)
     return int((gates.keep[:length].std(dim=0) * gates.take_in[:length].std(dim=0) * moved).argmax())
