@@ -1,4 +1,4 @@
-"""How well the confidence of a word says whether it is right.
+"""Calibration of word confidences.
 
     python benchmarks/confidence.py TABLE [--model NAME_OR_PATH] [--engine int8]
 

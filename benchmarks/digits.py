@@ -1,10 +1,10 @@
-"""What a grammar does: word error rates of spoken digits, by decoder; and what it makes of other speech.
+"""Word error rates of spoken digits by decoder, and what a grammar makes of other speech.
 
     python benchmarks/digits.py TABLE [--every N] [--others N] [--model NAME_OR_PATH] [--json FILE]
 
-Of the utterances of TABLE in which nothing but digits are said, every N-th is streamed through the greedy decoder, the
-language model and the grammar "digit+"; and every --others-th utterance without digits through the grammar, which
-should then say nothing.
+Of the utterances of TABLE that consist of digits, every N-th is streamed through the greedy decoder, the language
+model and the grammar "digit+"; and every --others-th utterance without digits through the grammar, which should then
+give no text.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python benchmarks/endpoints.py TABLE [--sources SOURCE,SOURCE] [--model ...] [--engine ...] [--json FILE]
 
 Joins the recordings of every speaker with pauses of 0.3 to 3 s, as quiet as the quietest tenth of what is around them,
-and streams each long recording under several endpoint rules. A line a rule: word error rate by source and in all; how
-much worse than without endpoints, relative; words of the text that are other than without endpoints; utterances found;
-share of the pauses of more than 1.2 s in which a final result came; and seconds from the end of the last word before a
-pause, by forced alignment, to the end of the 80 ms chunk after which its text was final.
+and streams each long recording under several endpoint rules. One row per rule: word error rate by source and in all;
+how much worse than without endpoints, relative; words of the text that differ from those without endpoints; utterances
+found; share of the pauses of more than 1.2 s in which a final result came; and seconds from the end of the last word
+before a pause, by forced alignment, to the end of the 80 ms chunk after which its text was final.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python benchmarks/hotwords.py TABLE [--every N] [--boost B ...] [--model NAME_OR_PATH] [--json FILE]
 
-The hotwords are the rare words of TABLE: five letters or more, said once or twice in it, and late in the lexicon (which
-has words in the order in which its text first had them) or not in it; and as many decoys of the lexicon that nobody
-says. The network hears every utterance once, whole and without endpoints; the decoder then hears what it said with
-each boost. A false alarm is a listed word, decoys included, written more often than it was said.
+The hotwords are the rare words of TABLE: five letters or more, one or two occurrences, and late in the lexicon (which
+has words in the order of their first occurrence in its text) or not in it; and as many decoys that are only in the
+lexicon. The network runs over every utterance once, whole and without endpoints; its log-probabilities are then decoded
+with each boost. A false alarm is a listed word, decoys included, recognised more often than it occurs.
 """
 
 import argparse

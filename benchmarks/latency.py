@@ -1,4 +1,4 @@
-"""How long after it is spoken a word is shown.
+"""Delay from the end of a spoken word to its display.
 
     python benchmarks/latency.py TABLE [--source SOURCE] [--chunk-ms 160] [--model ...] [--engine ...] [--json FILE]
 

@@ -2,8 +2,8 @@
 
     python benchmarks/length.py [--seconds 10 60 600 3600 7200] [--decoder greedy lm] [--json FILE] [--plot FILE]
 
-Speaks for hours without an end, in chunks of 160 ms as fast as one core computes them, and notes at each length the
-speed since the last one, the slowest chunk, and the memory of the process.
+Streams hours of audio in chunks of 160 ms as fast as one core computes them, and reports at each length the speed
+since the last one, the slowest chunk, and the memory of the process.
 """
 
 from __future__ import annotations

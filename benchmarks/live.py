@@ -4,7 +4,7 @@
 
 Needs PulseAudio, PortAudio and ALSA's plugin for PulseAudio (apt install pulseaudio pulseaudio-utils libportaudio2
 libasound2-plugins). Starts a sound server of its own, plays the recordings (the samples by default) into it again and
-again with pauses, and runs `asr listen --format jsonl --save-audio` on what it hears. Prints audio lost, the longest
+again with pauses, and runs `asr listen --format jsonl --save-audio` on it. Prints audio lost, the longest
 wait and delay, memory after a fifth of the time and at the end, the share of a core used, and whether the live text is
 that of the saved audio as a file.
 """

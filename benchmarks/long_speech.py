@@ -1,4 +1,4 @@
-"""Long recordings against short ones: what a network loses, or gains, by remembering minutes of speech.
+"""Long recordings against short ones: word error rates when the state is carried for minutes.
 
     python benchmarks/long_speech.py TABLE [--source librispeech] [--model NAME_OR_PATH ...] [--json FILE]
 

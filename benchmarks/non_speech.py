@@ -1,4 +1,4 @@
-"""How many words a model invents where nobody speaks.
+"""False words in recordings without speech.
 
     python benchmarks/non_speech.py NOISE.tar [--model NAME_OR_PATH]
 

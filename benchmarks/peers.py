@@ -1,4 +1,4 @@
-"""The same speech on one core, side by side: this recogniser, its network in other hands, PocketSphinx, and the limit.
+"""The same speech on one core, side by side: this recogniser, its network in other libraries, PocketSphinx, the limits.
 
     python benchmarks/peers.py [--seconds 30] [--json FILE] [--plot FILE]
 

@@ -5,9 +5,10 @@
 
 Starts `asr serve` as a process of its own (or takes one that runs, with --url, whose engine and decoder must be named)
 and speaks to it from this one: recordings joined to pieces of so many minutes, sent in chunks as fast as they are
-spoken. What a recogniser of this process makes of the same chunks, one piece after the other beforehand, is what each
-stream must say. The delay of a result is the time from sending the chunk that brings it to its arrival. The exit
-status is 1 if a stream says anything else than it should; int8 may, a little: its arithmetic depends on the company.
+spoken. Each stream must give the results that a recogniser of this process gives for the same chunks, one piece after
+the other beforehand. The delay of a result is the time from sending the chunk that brings it to its arrival. The exit
+status is 1 if a stream gives anything else; int8 may,
+slightly: its arithmetic depends on the other streams of a batch.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What it costs, and how long it takes, to promise that words of a partial result stay.
+"""Error rate and delay of committing words of partial results.
 
     python benchmarks/stability.py TABLE [--source SOURCE] [--chunk-ms 90] [--model ...] [--engine ...] [--json FILE]
 
-Streams every recording of TABLE under several stability rules and compares with a rule that promises nothing before the
-end. A line a rule: word error rate; words of the final texts that the promises changed, in percent; share of words
-promised before their utterance's end, and seconds of audio from a word's end (as recognised) to its promise; words
-taken off the screen or changed there per second of audio. That promised words stay is checked, not measured.
+Streams every recording of TABLE under several stability rules and compares with a rule that commits nothing before the
+end. One row per rule: word error rate; words of the final texts that the commitments changed, in percent; share of
+words committed before their utterance's end, and seconds of audio from a word's end (as recognised) to its commitment;
+words revoked or changed on the screen per second of audio. That committed words stay is checked, not measured.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What truncated back-propagation through time gives away: its gradient of the weights against the full one.
+"""Truncated back-propagation through time: its gradient of the weights against the full one.
 
     python benchmarks/truncation.py TABLE [--source librispeech] [--model NAME_OR_PATH] [--seconds 60] [--json FILE]
 

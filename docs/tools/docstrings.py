@@ -9,6 +9,7 @@ from typing import Any
 import griffe
 
 SECTION = re.compile(r"(?<!\n)\n(Args|Returns|Yields|Raises):\n")
+SESSION = re.compile(r"(?:^(?:>>>|\.\.\.).*\n?)+", re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
@@ -29,4 +30,11 @@ class Docstrings(griffe.Extension):
 
 def _part(thing: griffe.Function | griffe.Class) -> None:
     if thing.docstring is not None:
-        thing.docstring.value = SECTION.sub(r"\n\n\1:\n", thing.docstring.value)
+        text = SECTION.sub(r"\n\n\1:\n", thing.docstring.value)
+        thing.docstring.value = SESSION.sub(_as_code, text)
+
+
+def _as_code(session: re.Match[str]) -> str:
+    """Lines with prompts as a block of code that can be copied."""
+    lines = (line[4:] for line in session[0].splitlines())
+    return "\n".join(["```python", *lines, "```", ""])

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SPOKEN = ("greeting", "weather", "telephone", "directions")
 PAUSE_SECONDS = 1.6
 RATE = 48_000
-UNTIL = "street on the"  # the picture is taken while the rest is being said
+UNTIL = "street on the"  # the picture is taken while the rest is being spoken
 VIEWS = {
     "page": {"viewport": {"width": 1100, "height": 640}, "color_scheme": "light", "device_scale_factor": 1.5},
     "page-dark": {"viewport": {"width": 1100, "height": 640}, "color_scheme": "dark", "device_scale_factor": 1.5},
