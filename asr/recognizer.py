@@ -12,19 +12,19 @@ import numpy as np
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.audio.files import AudioFile
 from asr.audio.samples import as_samples, check_rate
+from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
 from asr.decoding.greedy import GreedyDecoder
-from asr.decoding.lattice import Alternative
 from asr.decoding.rescoring import Rescorer, Rescoring
-from asr.errors import AudioError, DamagedAudioError, ModelError, UsageError
+from asr.errors import AudioError, DamagedAudioError, UsageError
 from asr.lm.folder import LanguageModel
 from asr.lm.grammar_graph import grammar_model
 from asr.lm.hotword_graph import with_hotwords
 from asr.lm.hotwords import read_hotwords
 from asr.streaming.batcher import BatchedEngine, Batching
 from asr.streaming.endpoint import EndpointRule
-from asr.streaming.engine import Engine, OnnxEngine, TorchEngine
-from asr.streaming.results import Result, joined
+from asr.streaming.engine import Engine, TorchEngine
+from asr.streaming.results import Alternative, Result, joined
 from asr.streaming.runner import Decoder, Runner, RunnerState
 from asr.streaming.sources import rechunked, resampled
 from asr.streaming.stability import StabilityRule
@@ -42,7 +42,7 @@ class Recognizer:
     >>> print(recognizer.transcribe("speech.wav").text)
     """
 
-    def __init__(self, runner: Runner, decoder: Decoder, engine: Engine | None = None, pretty: bool = False) -> None:
+    def __init__(self, runner: Runner, decoder: Decoder, engine: Engine, pretty: bool = False) -> None:
         """Wrap a runner, its decoder and its engine; `Recognizer.load` makes one from a model folder."""
         self._runner = runner
         self._decoder = decoder
@@ -104,18 +104,14 @@ class Recognizer:
         if type(threads) is not int or threads < 1:
             raise UsageError(f"threads must be a whole number from 1, got {threads!r}")
         package = ModelPackage.open(model)
-        try:
-            words = _open_decoder(package, decoder, lm, hotwords, grammar, rescoring)
-            head = package.unit_head if isinstance(words, GraphDecoder) else "characters"
-            network = _open_engine(package, engine, head, threads, batching, full_context)
-            return cls(Runner(network, words, endpoint, stability), words, network, pretty)
-        except ValueError as error:
-            raise ModelError(f"{error}; export the model again") from error
+        words = _open_decoder(package, decoder, lm, hotwords, grammar, rescoring)
+        network = _open_engine(package, engine, words.head, threads, batching, full_context)
+        return cls(Runner(network, words, endpoint, stability), words, network, pretty)
 
     @property
     def decoder(self) -> str:
         """``lm`` or ``greedy``."""
-        return "lm" if isinstance(self._decoder, GraphDecoder) else "greedy"
+        return self._decoder.name
 
     @property
     def sample_rate(self) -> int:
@@ -163,9 +159,8 @@ class Recognizer:
             As `transcribe`; and the natural-log probabilities (T, V) of phones, or of characters for decoder greedy.
         """
         rows: list[np.ndarray] = []
-        result = self._with(self._runner.overheard(rows.append)).transcribe(samples)
-        heard = np.concatenate(rows)
-        return result, self._decoder.by_phone(heard) if isinstance(self._decoder, GraphDecoder) else heard
+        result = self._with(self._runner.observed(rows.append)).transcribe(samples)
+        return result, self._decoder.symbol_log_probs(np.concatenate(rows))
 
     def stream(self, chunks: Iterable[Any], sample_rate: int | None = None) -> Iterator[Result]:
         """Recognise audio while it arrives.
@@ -182,7 +177,7 @@ class Recognizer:
         """
         if isinstance(chunks, np.ndarray | str | bytes):
             raise UsageError("stream takes an iterable of arrays; use transcribe for one array or a file")
-        if getattr(self._engine, "full_context", False):
+        if self._engine.full_context:
             raise UsageError("with full context nothing is said before the end; use transcribe, or load without it")
         named = (as_samples(chunk, f"chunk {number}") for number, chunk in enumerate(chunks))
         return self._results(self._at_model_rate(named, sample_rate))
@@ -197,8 +192,7 @@ class Recognizer:
 
     def close(self) -> None:
         """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
-        if isinstance(self._engine, BatchedEngine):
-            self._engine.close()
+        self._engine.close()
 
     def __enter__(self) -> Recognizer:
         return self
@@ -233,11 +227,9 @@ class Recognizer:
         Raises:
             UsageError: the decoder is greedy, which knows one text only; or a count below 1.
         """
-        if not isinstance(self._decoder, GraphDecoder):
-            raise UsageError("only decoder lm knows alternatives")
         if type(count) is not int or count < 1:
             raise UsageError(f"count must be a whole number from 1, got {count!r}")
-        return self._decoder.alternatives(self._runner.heard_out(state), count)
+        return self._runner.alternatives(state, count)
 
     def _written(self, results: tuple[Result, ...]) -> tuple[Result, ...]:
         return tuple(map(pretty_result, results)) if self._pretty else results
@@ -304,7 +296,7 @@ def _open_decoder(
     grammar: str | Path | None,
     rescoring: str | Path | Rescoring | None,
 ) -> Decoder:
-    units = package.units
+    units = units_of(package)
     if grammar is not None:
         for what, given in {
             "lm": lm,
@@ -347,7 +339,7 @@ def _open_engine(
     if full_context and batching is not None:
         raise UsageError("with full context every recording is run alone; leave out batching, or full context")
     if engine != "torch":
-        network = OnnxEngine(package.graph(engine), package.rates, head, threads, full_context)
+        network = package.engine(engine, head, threads, full_context)
         return network if batching is None else BatchedEngine(network, batching)
     if batching is not None:
         raise UsageError("engine torch runs one stream at a time; leave out batching, or take onnx or int8")

@@ -19,6 +19,7 @@ import numpy as np
 
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import load_audio, read_manifest
+from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
 from asr.decoding.word_alignment import Aligner
 from asr.errors import DataError
@@ -130,9 +131,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     package = ModelPackage.open(options.model)
-    engine = OnnxEngine(package.graph(options.engine), package.rates, package.unit_head)
-    model = LanguageModel.open(package.language_model, package.phones, package.units.weights)
-    decoder = GraphDecoder(model, units=package.units)
+    engine = OnnxEngine(package.graph(options.engine), package.rates, units_of(package).head)
+    model = LanguageModel.open(package.language_model, package.phones, units_of(package).weights)
+    decoder = GraphDecoder(model, units=units_of(package))
     rate = package.rates.sample_rate
     aligner = Aligner(package, Lexicon.load())
     sources = options.sources.split(",")

@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import Utterance, load_audio, read_manifest
-from asr.decoding.acoustic_units import Units
+from asr.decoding.acoustic_units import Units, units_of
 from asr.decoding.beam import GraphDecoder
 from asr.lm.folder import LanguageModel
 from asr.lm.hotword_graph import with_hotwords
@@ -82,9 +82,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     package = ModelPackage.open(options.model)
-    model = LanguageModel.open(package.language_model, package.phones, package.units.weights)
+    model = LanguageModel.open(package.language_model, package.phones, units_of(package).weights)
     utterances = list(read_manifest(options.table).utterances)[:: options.every]
-    engine = OnnxEngine(package.graph("int8"), package.rates, package.unit_head, 1)
+    engine = OnnxEngine(package.graph("int8"), package.rates, units_of(package).head, 1)
     sample_rate = package.rates.sample_rate
     pieces = [(normalise(one.text), heard(engine, load_audio(one, sample_rate))) for one in utterances]
     rare = rare_words(utterances, model.words)
@@ -100,7 +100,7 @@ def main() -> None:
         steered = model
         if boost:
             steered = with_hotwords(model, [Hotword((word,), boost) for word in listed], package.phones)
-        rows.append({"boost": boost or "none", **measure(steered, package.units, pieces, set(listed), old)})
+        rows.append({"boost": boost or "none", **measure(steered, units_of(package), pieces, set(listed), old)})
         if len(rows) == 1:
             print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
         print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |", flush=True)

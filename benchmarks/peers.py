@@ -82,7 +82,7 @@ def batch_seconds(engine: OnnxEngine, frames: int = 5) -> float:
     """Seconds for a frame of one stream when 64 go together."""
     rates = engine.rates
     heard = np.zeros((frames - 1) * rates.frame_samples + rates.window_samples, np.float32)
-    states = [engine.heard(engine.start(), heard)] * BATCH
+    states = [engine.accept(engine.start(), heard)] * BATCH
     return median_seconds(lambda: engine.advance(states, frames), runs=15) / BATCH / frames
 
 

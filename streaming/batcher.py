@@ -1,4 +1,4 @@
-"""Many streams, one step of the network: callers that have audio waiting are run together."""
+"""Dynamic batching: network steps of streams that have audio waiting at the same time are run as one batch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import numpy as np
 
 from asr.streaming.engine import OnnxEngine, OnnxState, pieces
 
-ACTIVE_SECONDS = 1.0  # a stream that has not stepped for so long is not waited for
-ROWS = 1_024  # most frames of all streams together in one run: bounds memory, and how long a run lasts
+ACTIVE_SECONDS = 1.0  # batches do not wait for streams that have not stepped for this long
+ROWS = 1_024  # most frames in one run, all streams together: bounds memory, and how long a run lasts
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How streams are put together."""
+    """How streams are batched."""
 
-    wait_ms: float = 10.0  # most that a stream waits for others to join it; 0 where only throughput counts
+    wait_ms: float = 10.0  # longest time that a stream waits for others; 0 where only throughput counts
     most: int = 64  # streams in a batch
     at_once: int | None = None  # batches that run at the same time; as many as there are cores by default
-    observe: Callable[[int], None] | None = None  # told the number of streams of each batch, from any thread
+    observe: Callable[[int], None] | None = None  # called with the size of each batch, from any thread
 
     def __post_init__(self) -> None:
         if self.wait_ms < 0 or self.most < 1 or (self.at_once is not None and self.at_once < 1):
@@ -37,42 +37,45 @@ class Batching:
 class BatchedState(NamedTuple):
     """A stream of a `BatchedEngine`."""
 
-    stream: int  # tells streams apart when those that may join a batch are counted
+    stream: int  # identifies the stream when those that may join a batch are counted
     onnx: OnnxState
 
 
 class BatchedEngine:
-    """An engine for many threads: their network steps run in batches, with the rows that each would get alone.
+    """An engine for many threads: their network steps run in batches and give the rows that each would get alone.
 
-    A caller whose audio makes a batch complete, or who has waited long enough, runs it for all who are in it; there is
-    no thread of its own. A batch is complete when every stream that stepped within the last second is in it, so a lone
-    stream never waits. Streams with different numbers of frames waiting run the number common to all of them, and who
-    has more goes on in the next batch: the network costs about as much for a frame of one stream as of several.
+    The caller whose audio completes a batch, or who has waited long enough, runs it for all callers in it; there is no
+    thread of its own. A batch is complete when every stream that stepped within the last second is in it, so a single
+    stream never waits. Streams with different numbers of frames waiting run the number common to all of them, and those
+    with more continue in the next batch: the network costs about as much for a frame of one stream as of several.
 
-    In fp32 the rows are those of the stream alone to float rounding. With int8 graphs activations are scaled by the
-    largest of the whole batch, so they depend a little on the company, as they do on the chunks.
+    In fp32 the rows equal those of the stream alone up to float rounding. In int8 graphs activations are scaled by the
+    largest of the whole batch, so rows depend a little on the other streams, as they do on the chunks.
     """
 
+    full_context = False
+
     def __init__(self, engine: OnnxEngine, batching: Batching | None = None) -> None:
+        """Batch the steps of an engine without full context."""
         self._engine = engine
         self._options = batching or Batching()
         self._places = self._options.at_once or _cores()
         self.rates = engine.rates
         self._numbers = count()
-        self._lock = threading.Lock()  # of all that follows; never held while the network runs
+        self._lock = threading.Lock()  # guards all that follows; never held while the network runs
         self._waiting: deque[_Job] = deque()
         self._running = 0  # batches
         self._aboard = 0  # streams in them
         self._inside = 0  # calls of step and finish
         self._seen: dict[int, float] = {}  # when each stream stepped last
         self._closed = False
-        self._nobody_inside = threading.Condition(self._lock)
+        self._idle = threading.Condition(self._lock)
 
     def start(self) -> BatchedState:
         return BatchedState(next(self._numbers), self._engine.start())
 
     def step(self, state: BatchedState, samples: np.ndarray) -> tuple[np.ndarray, BatchedState]:
-        """As in `Engine`; returns when the last batch with this stream has run.
+        """As in `Engine`; returns when the last batch with these samples has run.
 
         Raises:
             RuntimeError: the engine is closed.
@@ -81,7 +84,7 @@ class BatchedEngine:
         with self._entered():
             rows = []
             for piece in pieces(samples, self.rates):
-                onnx = self._engine.heard(onnx, piece)
+                onnx = self._engine.accept(onnx, piece)
                 if frames := self._engine.frames_waiting(onnx):
                     more, onnx = self._run(stream, onnx, frames)
                     rows += more
@@ -98,7 +101,7 @@ class BatchedEngine:
         """Refuse further steps, and return when those under way are done."""
         with self._lock:
             self._closed = True
-            self._nobody_inside.wait_for(lambda: self._inside == 0)
+            self._idle.wait_for(lambda: self._inside == 0)
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
@@ -112,10 +115,10 @@ class BatchedEngine:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
-                    self._nobody_inside.notify_all()
+                    self._idle.notify_all()
 
     def _run(self, stream: int, state: OnnxState, frames: int) -> tuple[list[np.ndarray], OnnxState]:
-        """Give a state's waiting frames to batches, and run those that nobody else does."""
+        """Queue the frames of a state, and run the batches that no other caller runs."""
         now = time.monotonic()
         job = _Job(state, frames, self._lock, now + self._options.wait_ms / 1_000)
         with self._lock:
@@ -135,7 +138,7 @@ class BatchedEngine:
         return job.rows, job.state
 
     def _batch_to_run(self, job: _Job) -> list[_Job]:
-        """Wait until this caller is to run a batch, or its job is done: then there is none."""
+        """Wait until this caller has to run a batch; empty when its job is done."""
         with self._lock:
             while not job.done:
                 if job.aboard or self._running == self._places:
@@ -147,7 +150,7 @@ class BatchedEngine:
         return []
 
     def _pause(self) -> float:
-        """Seconds for which a batch of those that wait should not start yet."""
+        """Seconds to wait before the next batch starts."""
         now = time.monotonic()
         left = self._waiting[0].due - now
         if left <= 0 or len(self._waiting) >= self._options.most:
@@ -166,7 +169,7 @@ class BatchedEngine:
         return batch
 
     def _advance(self, batch: list[_Job]) -> None:
-        """Run the frames that all of a batch have; an error goes to the job that caused it."""
+        """Run as many frames as all jobs of a batch have; an error goes to the job that caused it."""
         block = self.rates.block_frames
         frames = min(min(job.frames for job in batch), max(1, ROWS // len(batch) // block) * block)
         try:
@@ -185,7 +188,7 @@ class BatchedEngine:
             job.state, job.frames = state, job.frames - frames
 
     def _put_back(self, batch: list[_Job]) -> None:
-        """Wake those whose job is done; those with frames left come first in the next batch."""
+        """Wake the callers whose jobs are done; jobs with frames left come first in the next batch."""
         with self._lock:
             self._running -= 1
             self._aboard -= len(batch)
@@ -199,7 +202,7 @@ class BatchedEngine:
             self._hand_on()
 
     def _give_up(self, job: _Job, stream: int) -> None:
-        """After an error or an interrupt nobody is left to take a job's rows."""
+        """Drop a job whose caller has left by an error or an interrupt."""
         with self._lock:
             job.given_up = True
             if job in self._waiting:
@@ -207,26 +210,26 @@ class BatchedEngine:
             self._forget(stream)
 
     def _forget(self, stream: int) -> None:
-        """No longer wait for a stream."""
+        """Stop waiting for a stream."""
         self._seen.pop(stream, None)
         self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the caller that is to see to those who wait."""
+        """Wake the caller that runs the next batch."""
         if self._waiting and self._running < self._places:
             self._waiting[0].changed.notify()
 
 
 class _Job:
-    """The frames of one stream that one call has brought."""
+    """The frames of one stream that one call has queued."""
 
     def __init__(self, state: OnnxState, frames: int, lock: threading.Lock, due: float) -> None:
         self.state = state
         self.frames = frames  # not yet run
-        self.due = due  # on the monotonic clock; from then on it waits for nobody
+        self.due = due  # on the monotonic clock: when it stops waiting for other streams
         self.rows: list[np.ndarray] = []
         self.error: Exception | None = None
-        self.aboard = False  # of a batch that runs
+        self.aboard = False  # whether it is in a batch that runs
         self.given_up = False
         self.changed = threading.Condition(lock)
 

@@ -15,12 +15,12 @@ class EndpointRule:
     """When to make a result final; all lengths in seconds of audio.
 
     An utterance starts with its first token. It ends after ``silence_seconds`` without a token, or already after
-    ``complete_seconds`` if the decoder finds that a sentence may well end there: at a cost of at most ``complete_cost``
-    nats (Povey et al. 2011, Kaldi's endpointing). Once it is ``long_seconds`` long, it ends at the next border between
-    words or pause of ``pause_seconds``; and at ``longest_seconds`` wherever that falls. So results arrive, and memory
-    stays bounded, however long someone speaks. While nobody does, decoding begins anew every ``lead_seconds``.
+    ``complete_seconds`` if a sentence may well end there: at a cost of at most ``complete_cost`` nats in the language
+    model (Povey et al. 2011, Kaldi's endpointing). Once it is ``long_seconds`` long, it ends at the next border between
+    words or pause of ``pause_seconds``; and at ``longest_seconds`` in any case. So results arrive, and memory stays
+    bounded, in speech without pauses. In silence decoding restarts every ``lead_seconds``.
 
-    With ``reset`` the network, too, forgets all that it heard when an utterance ends, and hears what came after anew.
+    With ``reset`` the state of the network is reset, too, when an utterance ends, and the audio after it is run again.
     """
 
     silence_seconds: float = 1.0
@@ -58,7 +58,7 @@ NO_ENDPOINTS = EndpointRule(
 
 
 class EndpointState(NamedTuple):
-    frames: int = 0  # since the utterance's first token; 0 while nothing has been said
+    frames: int = 0  # since the utterance's first token; 0 before it
     silent_frames: int = 0  # since the last token, or since the last utterance
 
 
@@ -78,8 +78,8 @@ class Endpointer:
         Args:
             rule: when to end an utterance.
             rates: of the engine whose frames are counted.
-            silent: ids of tokens that no one speaks: the blank, and the word border where there is one.
-            borders: ids of tokens that stand between words.
+            silent: ids of tokens without sound: the blank or silence, and the word border where there is one.
+            borders: ids of tokens between words.
         """
         self._silent = frozenset(silent)
         self._borders = frozenset(borders)
@@ -102,8 +102,8 @@ class Endpointer:
         """Look for the first endpoint among the most probable tokens of the next frames.
 
         Returns:
-            The endpoint, with the state behind it if it is none after all; or None when all frames belong to the
-            utterance still open. After an endpoint go on from `start`.
+            The endpoint, with the state to go on from if the sentence turns out not to be complete; or None when all
+            frames belong to the open utterance. After an endpoint go on from `start`.
         """
         frames, silent_frames = state
         for row, token in enumerate(tokens):

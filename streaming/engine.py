@@ -1,12 +1,12 @@
 """Engines: audio chunks in, log-probabilities out, with everything a stream remembers in an immutable state.
 
-Any chunking of the audio gives the same rows. Row k speaks of samples
-``[k * frame_samples, k * frame_samples + window_samples)`` and appears once the network has heard ``delay_frames``
-more frames, and the last of these completes a block, for networks that run whole blocks only. ``finish`` appends just
-enough zeros that the last sample lies in a frame and that every frame comes out: over a whole stream of n > 0 samples
-there are ``Rates.frames_covering(n)`` rows, over an empty stream none.
+Any chunking of the audio gives the same rows. Row k describes samples
+``[k * frame_samples, k * frame_samples + window_samples)`` and is returned once ``delay_frames`` more frames have been
+read and, for networks that run whole blocks only, the last of these completes a block. ``finish`` appends just enough
+zeros that the last sample lies in a frame and that every frame is returned: a whole stream of n > 0 samples gives
+``Rates.frames_covering(n)`` rows, an empty stream none.
 
-With full context a bidirectional network hears the whole recording, or its next five minutes, before any row comes out.
+With full context a bidirectional network reads the whole recording, or five minutes of it, before it returns any row.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ import numpy as np
 if TYPE_CHECKING:
     from asr.models.acoustic import AcousticModel, AcousticState
 
-BLOCK = "block_frames"  # the input of a bidirectional graph that says how many frames a block has
+BLOCK = "block_frames"  # the input of a bidirectional graph that holds the number of frames in a block
 PIECE_SECONDS = 10.0  # longest audio given to a network at once: bounds memory whatever the size of a chunk
-FULL_CONTEXT_SECONDS = 300.0  # but with full context: so far a network hears into the future of a recording
+FULL_CONTEXT_SECONDS = 300.0  # length of a block with full context
+
+
+class EngineError(ValueError):
+    """A network that cannot be loaded, or lacks what is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,9 @@ class Rates:
 
     sample_rate: int  # Hz
     frame_samples: int  # from one acoustic frame to the next
-    window_samples: int  # samples one acoustic frame looks at
-    delay_frames: int  # frames of future the network waits for
-    block_frames: int = 1  # frames that the network runs at once, or a multiple of it
+    window_samples: int  # samples that one acoustic frame covers
+    delay_frames: int  # look-ahead of the network
+    block_frames: int = 1  # the network runs this many frames at once, or a multiple
 
     def seconds(self, frames: int) -> float:
         """Where a frame starts."""
@@ -59,7 +63,7 @@ class Rates:
         return self.frames_within(samples) // self.block_frames * self.block_frames
 
     def tail_samples(self, samples: int) -> int:
-        """Zeros to append to a stream of this many samples so that every covering frame comes out of the network."""
+        """Zeros to append to a stream of this many samples so that the network returns every covering frame."""
         if samples == 0:
             return 0
         frames = self.frames_covering(samples) + self.delay_frames
@@ -71,15 +75,16 @@ class Rates:
         return self.frames_covering(samples) - max(0, frames - self.delay_frames)
 
     def with_full_context(self) -> Rates:
-        """The same frames in blocks as long as a network may hear into the future."""
+        """The same frames in blocks of `FULL_CONTEXT_SECONDS`."""
         frames = self.frames(FULL_CONTEXT_SECONDS)
         return replace(self, block_frames=max(1, frames // self.block_frames) * self.block_frames)
 
 
 class Engine(Protocol):
-    """A network ready to run. One engine serves any number of streams and threads: it keeps nothing of a stream."""
+    """A network ready to run. One engine serves any number of streams and threads: it keeps no state of a stream."""
 
     rates: Rates
+    full_context: bool  # whether it returns rows only at the end of a recording: not for live streams
 
     def start(self) -> Any:
         """The state of a stream before any audio."""
@@ -88,14 +93,17 @@ class Engine(Protocol):
         """Consume samples (N,) float32 in [-1, 1] at the model's rate, N >= 0; return log-probs (T, V), T >= 0."""
 
     def finish(self, state: Any) -> tuple[np.ndarray, Any]:
-        """Return the rows still owed (T, V) and the state of a new stream."""
+        """Return the remaining rows (T, V) and the state of a new stream."""
+
+    def close(self) -> None:
+        """Release what the engine holds beyond memory; steps under way are finished, later ones may be refused."""
 
 
 class OnnxState(NamedTuple):
     """A stream as the ONNX graph carries it."""
 
     samples: np.ndarray  # (R,) audio not yet consumed
-    memory: tuple[np.ndarray, ...]  # what the graph takes and gives back, each with a batch of 1
+    memory: tuple[np.ndarray, ...]  # recurrent state of the graph, each array with a batch of 1
     frames: int  # acoustic frames consumed since the start, warm-up included
 
 
@@ -110,11 +118,11 @@ class OnnxEngine:
         Args:
             graph: the ``model.onnx`` of a model folder.
             rates: how its frames lie on the audio.
-            head: which of its outputs to give: ``characters``, ``phones`` or ``states``.
-            threads: cores one call may use; more than one pays only for big chunks.
-            full_context: whether a bidirectional network hears the recording to its end before rows come out.
+            head: which of its outputs to return: ``characters``, ``phones`` or ``states``.
+            threads: cores that one call may use; more than one pays off only for long chunks.
+            full_context: whether a bidirectional network reads a recording to its end before it returns rows.
         Raises:
-            ValueError: the graph has no such head or hears no future, or cannot be loaded.
+            EngineError: the graph has no such head, is not bidirectional, or cannot be loaded.
         """
         import onnxruntime
 
@@ -125,14 +133,14 @@ class OnnxEngine:
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a family of classes with nothing but Exception in common
-            raise ValueError(f"{graph}: onnxruntime cannot load it ({str(error).splitlines()[0]})") from error
+            raise EngineError(f"{graph}: onnxruntime cannot load it ({str(error).splitlines()[0]})") from error
         heads = {output.name: output.shape[-1] for output in self._session.get_outputs()}
         if head not in heads:
-            raise ValueError(f"{graph}: no output named {head!r}; it has {', '.join(heads)}")
+            raise EngineError(f"{graph}: no output named {head!r}; it has {', '.join(heads)}")
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         self._in_blocks = inputs.pop(BLOCK, None) is not None
         if full_context and not self._in_blocks:
-            raise ValueError(f"{graph}: full context is for bidirectional networks (blstm)")
+            raise EngineError(f"{graph}: full context is for bidirectional networks (blstm)")
         del inputs["samples"]
         self.full_context = full_context
         self.rates = rates
@@ -150,7 +158,7 @@ class OnnxEngine:
     def step(self, state: OnnxState, samples: np.ndarray) -> tuple[np.ndarray, OnnxState]:
         rows = []
         for piece in pieces(samples, self.rates):
-            state = self.heard(state, piece)
+            state = self.accept(state, piece)
             if frames := self.frames_waiting(state):
                 (log_probs,), (state,) = self.advance((state,), frames)
                 rows.append(log_probs)
@@ -164,20 +172,23 @@ class OnnxEngine:
             log_probs = self.joined([log_probs, last])
         return log_probs[:owed], self.start()
 
-    def heard(self, state: OnnxState, samples: np.ndarray) -> OnnxState:
-        """The state with samples (N,) added to those that wait."""
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def accept(self, state: OnnxState, samples: np.ndarray) -> OnnxState:
+        """The state with samples (N,) appended to those not yet consumed."""
         return state._replace(samples=np.concatenate([state.samples, samples]))
 
     def frames_waiting(self, state: OnnxState) -> int:
-        """Acoustic frames for which all samples are there, in whole blocks."""
+        """Acoustic frames whose samples have all arrived, in whole blocks."""
         return self._run_rates.blocks_within(len(state.samples))
 
     def tail(self, state: OnnxState) -> np.ndarray:
-        """The zeros that end a stream: with them every frame that covers its audio comes out."""
+        """The zeros that end a stream: with them every frame that covers its audio is returned."""
         return np.zeros(self.rates.tail_samples(self._samples_so_far(state)), np.float32)
 
     def rows_owed(self, state: OnnxState) -> int:
-        """Rows that a stream is to give yet if it ends here; those beyond speak of its tail alone."""
+        """Rows still to come if the stream ends here; those beyond describe its tail only."""
         return self.rates.rows_owed(self._samples_so_far(state), state.frames)
 
     def joined(self, rows: list[np.ndarray]) -> np.ndarray:
@@ -188,17 +199,17 @@ class OnnxEngine:
         """Run the network once over the next frames of B streams.
 
         Args:
-            states: of the streams; each has at least ``frames`` frames waiting.
-            frames: to consume of each, at least 1, in whole blocks.
+            states: of the streams, each with at least ``frames`` frames waiting.
+            frames: to consume from each, at least 1, in whole blocks.
         Returns:
             Rows (T, V) of each stream, T <= frames, and its next state.
         """
         rates = self.rates
         consumed = frames * rates.frame_samples
-        heard = consumed - rates.frame_samples + rates.window_samples
+        read = consumed - rates.frame_samples + rates.window_samples
         together = zip(*(state.memory for state in states), strict=True)
         inputs = {
-            "samples": np.stack([state.samples[:heard] for state in states]),  # (B, N)
+            "samples": np.stack([state.samples[:read] for state in states]),  # (B, N)
             **{
                 name: _together(parts, axis)
                 for name, parts, axis in zip(self._memory, together, self._batch_axes, strict=True)
@@ -212,7 +223,7 @@ class OnnxEngine:
             warm_up = min(frames, max(0, rates.delay_frames - state.frames))
             rest = state.samples[consumed:]
             if len(rest) < rates.window_samples:
-                rest = rest.copy()  # so that the few samples kept do not hold a whole block of audio in memory
+                rest = rest.copy()  # a view of these few samples would keep the whole block of audio in memory
             rows.append(log_probs[one, warm_up:])
             own = tuple(_apart(part, one, axis) for part, axis in zip(memory, self._batch_axes, strict=True))
             after.append(OnnxState(rest, own, state.frames + frames))
@@ -227,19 +238,20 @@ class TorchState(NamedTuple):
     """A stream as the torch model carries it."""
 
     acoustic: AcousticState | None
-    samples: int  # heard since the start
+    samples: int  # received since the start
 
 
 class TorchEngine:
     """Runs the torch model itself: for training runs in progress and as the reference for the other engine."""
 
     def __init__(self, model: AcousticModel, head: str = "characters", full_context: bool = False) -> None:
+        """Take a model; arguments and errors as for `OnnxEngine`."""
         config = model.config
         heads = ["characters", "phones", *(["states"] if config.states else [])]
         if head not in heads:
-            raise ValueError(f"the model has no head {head!r}; it has {', '.join(heads)}")
+            raise EngineError(f"the model has no head {head!r}; it has {', '.join(heads)}")
         if full_context and config.encoder != "blstm":
-            raise ValueError(f"full context is for bidirectional networks (blstm), not for encoder {config.encoder}")
+            raise EngineError(f"full context is for bidirectional networks (blstm), not for encoder {config.encoder}")
         self.full_context = full_context
         self.rates = Rates(
             config.frontend.sample_rate,
@@ -272,12 +284,15 @@ class TorchEngine:
             log_probs = _stacked([log_probs, last], self._no_rows)
         return log_probs[:owed], self.start()
 
+    def close(self) -> None:
+        """Nothing to release."""
+
     def _run(self, state: TorchState, samples: np.ndarray, block_frames: int) -> tuple[np.ndarray, TorchState]:
         import torch
 
         with torch.inference_mode():
-            heard = torch.from_numpy(samples).to(self._model.mel_mean.device)[None]
-            log_probs, acoustic = self._model(heard, state.acoustic, block_frames)
+            batch = torch.from_numpy(samples).to(self._model.mel_mean.device)[None]
+            log_probs, acoustic = self._model(batch, state.acoustic, block_frames)
         rows = getattr(log_probs, self._head)[0].cpu().numpy()
         return rows, TorchState(acoustic, state.samples + len(samples))
 
@@ -293,12 +308,12 @@ def _stacked(rows: list[np.ndarray], no_rows: np.ndarray) -> np.ndarray:
 
 
 def _together(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Arrays of one stream each as one of all, along the axis of the batch."""
+    """Concatenate the arrays of single streams along the batch axis."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
 
 
 def _apart(together: np.ndarray, one: int, axis: int) -> np.ndarray:
-    """The part of one stream: a copy, so that its state does not keep those of others in memory."""
+    """The part of one stream: a copy, so that its state does not keep the whole batch in memory."""
     if together.shape[axis] == 1:
         return together
     return together.take([one], axis)

@@ -1,4 +1,4 @@
-"""What recognition says: words with their times, and results made of them."""
+"""Results of recognition: words with their times, and what is made of them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Word:
     confidence: float  # 0 to 1
 
     @classmethod
-    def of(cls, span: WordSpan, rates: Rates, heard_seconds: float) -> Word:
-        """Where a span lies in a stream of this length; the last frame may reach into the padding of its end."""
-        start, end = (min(rates.seconds(frame), heard_seconds) for frame in (span.start_frame, span.end_frame))
+    def of(cls, span: WordSpan, rates: Rates, stream_seconds: float) -> Word:
+        """Where a span lies in a stream of this length; the last frame may reach into the padding at its end."""
+        start, end = (min(rates.seconds(frame), stream_seconds) for frame in (span.start_frame, span.end_frame))
         return cls(span.text, start, end, span.confidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What has been recognised between two moments of a stream.
+    """The text recognised between two moments of a stream.
 
-    A partial result (``final`` is False) is the present guess at the utterance being spoken, and the next result
-    replaces it, but its first ``committed`` words stay as they are, in the final one too. A final result never changes:
-    the text of a stream is its final results joined by spaces.
+    A partial result (``final`` is False) is the current hypothesis of the utterance being spoken. The next result
+    replaces it, but its first ``committed`` words stay, also in the final one. A final result never changes: the text
+    of a stream is its final results joined by spaces.
     """
 
     text: str
@@ -57,10 +57,17 @@ class Result:
 
     @classmethod
     def of(cls, words: Iterable[Word], final: bool, committed: int = 0) -> Result:
-        """A result that reaches from its first word to its last; without words it is empty and starts at 0."""
+        """A result from its first word to its last; without words it is empty and starts at 0."""
         words = tuple(words)
         start, end = (words[0].start_seconds, words[-1].end_seconds) if words else (0.0, 0.0)
         return cls(" ".join(word.text for word in words), words, start, end, final, committed)
+
+
+class Alternative(NamedTuple):
+    """One of several hypotheses of an utterance."""
+
+    text: str
+    probability: float  # relative to the alternatives returned with it: they sum to 1
 
 
 def joined(results: Iterable[Result], seconds: float) -> Result:

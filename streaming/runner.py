@@ -1,6 +1,6 @@
 """The runner: one stream from samples to results, its whole memory an immutable state.
 
-A state can be kept, replayed or forked: ``finish`` on a copy tells what the stream would say if it ended now.
+A state can be kept, replayed or forked: ``finish`` on it returns the results of the stream if it ended now.
 """
 
 from __future__ import annotations
@@ -14,26 +14,31 @@ import numpy as np
 from asr.streaming.endpoint import Endpointer, EndpointRule, EndpointState
 from asr.streaming.engine import Engine
 from asr.streaming.quiet import QuietFrames, QuietState
-from asr.streaming.results import Result, Word, WordSpan
+from asr.streaming.results import Alternative, Result, Word, WordSpan
 from asr.streaming.stability import StabilityRule, StabilityState, Stabilizer
 
-PIECE_SECONDS = 1.0  # heard at once by a network that may have to hear it again, after forgetting
+PIECE_SECONDS = 1.0  # given to the network at once where an endpoint resets it, after which some audio is run again
 
 
 class Decoder(Protocol):
-    """Turns rows of log-probabilities into words, a block at a time, with the same outcome for any blocks."""
+    """Turns rows of log-probabilities into words, block by block; the words do not depend on the blocks."""
 
-    silent_tokens: frozenset[int]  # tokens that no one speaks: the blank, and the word border where there is one
-    border_tokens: frozenset[int]  # tokens that stand between words
+    name: str  # ``lm`` or ``greedy``
+    head: str  # the output of the network that it decodes: ``characters``, ``phones`` or ``states``
+    silent_tokens: frozenset[int]  # tokens without sound: the blank or silence, and the word border where there is one
+    border_tokens: frozenset[int]  # tokens between words
 
     def start(self) -> Any:
         """The state before frame 0 of a stream."""
 
     def advance(self, state: Any, log_probs: np.ndarray) -> Any:
-        """Hear rows (T, V), T >= 0, of natural-log probabilities."""
+        """Decode rows (T, V), T >= 0, of natural-log probabilities."""
 
     def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
-        """The token (T,) that each row (T, V) speaks for: pauses are found by it."""
+        """The token (T,) predicted by each row (T, V): pauses are found by it."""
+
+    def symbol_log_probs(self, log_probs: np.ndarray) -> np.ndarray:
+        """Rows (T, V) as log-probabilities (T, S) of the symbols of a token table: phones or characters."""
 
     def best(self, state: Any) -> tuple[WordSpan, ...]:
         """The words of the utterance as they stand, the last perhaps unfinished."""
@@ -42,12 +47,18 @@ class Decoder(Protocol):
         """How many leading words of `best` no further audio can change; None if the decoder cannot tell."""
 
     def ending_cost(self, state: Any) -> float:
-        """Nats that it costs the likeliest words to be a whole sentence; infinite if the decoder cannot tell."""
+        """Cost in nats of ending the best hypothesis here as a sentence; infinite if the decoder cannot tell."""
 
-    def finish(self, state: Any, promised: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], Any]:
+    def finish(self, state: Any, committed: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], Any]:
         """Close the utterance: its words, and the state of the next one, which goes on counting the frames.
 
-        A decoder that thinks anew about the whole utterance looks for words that begin with the ``promised`` ones.
+        A decoder that searches the whole utterance again looks for words that begin with the ``committed`` ones.
+        """
+
+    def alternatives(self, state: Any, count: int) -> tuple[Alternative, ...]:
+        """At most ``count`` distinct texts of the utterance if it ended now, likeliest first.
+
+        Decoders that know one text only raise an error meant for the user.
         """
 
 
@@ -57,11 +68,11 @@ class RunnerState(NamedTuple):
     endpoint: EndpointState
     stability: StabilityState
     quiet: QuietState
-    unheard: np.ndarray  # (N,) the last samples, from the first one of the next frame on; empty if never needed
-    samples: int  # heard since the start
+    undecoded: np.ndarray  # (N,) samples from the next frame's first on, kept only where endpoints reset the network
+    samples: int  # received since the start
     frames: int  # decoded since the start
-    shown: str  # the partial text last reported
-    promised: int  # how many words of it were committed
+    shown: str  # the last partial text returned
+    committed: int  # how many words of it were committed
 
 
 class Runner:
@@ -74,7 +85,7 @@ class Runner:
         rule: EndpointRule | None = None,
         stability: StabilityRule | None = None,
     ) -> None:
-        """Join the parts; without rules the default ones end utterances and commit words."""
+        """Join the parts; the default rules end utterances and commit words where none are given."""
         self._engine = engine
         self._decoder = decoder
         self._rates = engine.rates
@@ -82,20 +93,20 @@ class Runner:
         self._endpointer = Endpointer(self._rule, engine.rates, decoder.silent_tokens, decoder.border_tokens)
         self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
         self._quiet = QuietFrames(engine.rates)
-        self._overhear: Callable[[np.ndarray], object] | None = None
+        self._observe: Callable[[np.ndarray], object] | None = None
 
     def with_rule(self, rule: EndpointRule) -> Runner:
-        """The same runner with another endpoint rule; states of the one are states of the other."""
+        """The same runner with another endpoint rule; they share their states."""
         other = copy(self)
         other._rule = rule
         other._endpointer = Endpointer(rule, self._rates, self._decoder.silent_tokens, self._decoder.border_tokens)
         return other
 
-    def overheard(self, hear: Callable[[np.ndarray], object]) -> Runner:
-        """The same runner, that also tells all rows (T, V) to somebody, each once, as its decoder hears them."""
-        twin = copy(self)
-        twin._overhear = hear
-        return twin
+    def observed(self, observe: Callable[[np.ndarray], object]) -> Runner:
+        """The same runner that also calls ``observe`` with all rows (T, V) in order, each once, as they are decoded."""
+        other = copy(self)
+        other._observe = observe
+        return other
 
     @property
     def sample_rate(self) -> int:
@@ -118,7 +129,7 @@ class Runner:
         )
 
     def step(self, state: RunnerState, samples: np.ndarray) -> tuple[tuple[Result, ...], RunnerState]:
-        """Hear samples (N,) float32 in [-1, 1] at ``sample_rate``, N >= 0.
+        """Recognise samples (N,) float32 in [-1, 1] at ``sample_rate``, N >= 0.
 
         Returns:
             The utterances that ended, as final results, then a partial result if its text changed or more of it is
@@ -128,19 +139,19 @@ class Runner:
         results: list[Result] = []
         for piece in self._pieces(samples):
             log_probs, engine = self._engine.step(state.engine, piece)
-            quiet = self._quiet.heard(state.quiet, piece)
+            quiet = self._quiet.accept(state.quiet, piece)
             state = state._replace(engine=engine, quiet=quiet, samples=state.samples + len(piece))
             if self._rule.reset:
-                state = state._replace(unheard=np.concatenate([state.unheard, piece]))
+                state = state._replace(undecoded=np.concatenate([state.undecoded, piece]))
             found, state = self._decode(state, log_probs)
             results += found
         if state.frames > decoded:
             guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
             partial = self._result(guess, state, final=False)
-            # A decoder that doubts everything for a moment says nothing: no reason to wipe the screen before the end.
-            if partial.text and (partial.text, partial.committed) != (state.shown, state.promised):
+            # A decoder may have no words for a moment when its confidence is low; the display keeps the last text.
+            if partial.text and (partial.text, partial.committed) != (state.shown, state.committed):
                 results.append(partial)
-                state = state._replace(shown=partial.text, promised=partial.committed)
+                state = state._replace(shown=partial.text, committed=partial.committed)
         return tuple(results), state
 
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
@@ -150,10 +161,11 @@ class Runner:
         self._close(state, results)
         return tuple(results), self.start()
 
-    def heard_out(self, state: RunnerState) -> Any:
-        """The decoder's state of the utterance being spoken if the stream ended now."""
+    def alternatives(self, state: RunnerState, count: int) -> tuple[Alternative, ...]:
+        """At most ``count`` texts of the utterance being spoken if the stream ended now, likeliest first."""
         log_probs, _ = self._engine.finish(state.engine)
-        return self._decoder.advance(state.decoder, self._quiet.silenced(state.quiet, log_probs))
+        decoder = self._decoder.advance(state.decoder, self._quiet.silenced(state.quiet, log_probs))
+        return self._decoder.alternatives(decoder, count)
 
     def _decode(
         self, state: RunnerState, log_probs: np.ndarray, ended: bool = False
@@ -167,14 +179,14 @@ class Runner:
             endpoint, after = self._endpointer.advance(state.endpoint, tokens[row:look])
             stop = min(look, len(tokens)) if endpoint is None else row + endpoint.rows
             decoder = self._decoder.advance(state.decoder, log_probs[row:stop])
-            if self._overhear is not None:
-                self._overhear(log_probs[row:stop])
+            if self._observe is not None:
+                self._observe(log_probs[row:stop])
             state = self._counted(state._replace(decoder=decoder, endpoint=after), stop - row)
             row = stop
             if endpoint and (not endpoint.if_complete or self._complete(state)):
                 state = self._close(state, results)
                 if self._rule.reset:
-                    log_probs, engine = self._engine.step(self._engine.start(), state.unheard)
+                    log_probs, engine = self._engine.step(self._engine.start(), state.undecoded)
                     if ended:
                         log_probs = np.concatenate([log_probs, self._engine.finish(engine)[0]])
                     state = state._replace(engine=engine)
@@ -185,18 +197,18 @@ class Runner:
         return results, state
 
     def _counted(self, state: RunnerState, rows: int) -> RunnerState:
-        unheard = state.unheard[rows * self._rates.frame_samples :]
+        undecoded = state.undecoded[rows * self._rates.frame_samples :]
         return state._replace(
             frames=state.frames + rows,
             quiet=self._quiet.decoded(state.quiet, rows),
-            unheard=unheard.copy() if len(unheard) else unheard,
+            undecoded=undecoded.copy() if len(undecoded) else undecoded,
         )
 
     def _complete(self, state: RunnerState) -> bool:
         return self._decoder.ending_cost(state.decoder) <= self._rule.complete_cost
 
     def _pieces(self, samples: np.ndarray) -> list[np.ndarray]:
-        """The samples in pieces so short that it costs little to hear the rest of one again."""
+        """The samples in pieces so short that running the rest of one again costs little."""
         if not self._rule.reset:
             return [samples]
         size = round(PIECE_SECONDS * self.sample_rate)
@@ -210,13 +222,17 @@ class Runner:
     def _close(self, state: RunnerState, results: list[Result]) -> RunnerState:
         words, decoder = self._decoder.finish(state.decoder, state.stability.committed)
         words = self._stabilizer.kept(state.stability, words)
-        if words or state.shown:  # an empty final takes back a partial that came to nothing
+        if words or state.shown:  # an empty final revokes the last partial
             results.append(self._result(words, state, final=True))
         return state._replace(
-            decoder=decoder, endpoint=self._endpointer.start(), stability=self._stabilizer.start(), shown="", promised=0
+            decoder=decoder,
+            endpoint=self._endpointer.start(),
+            stability=self._stabilizer.start(),
+            shown="",
+            committed=0,
         )
 
     def _result(self, words: tuple[WordSpan, ...], state: RunnerState, final: bool) -> Result:
-        heard = state.samples / self._rates.sample_rate
-        spans = (Word.of(word, self._rates, heard) for word in words)
+        seconds = state.samples / self._rates.sample_rate
+        spans = (Word.of(word, self._rates, seconds) for word in words)
         return Result.of(spans, final, len(state.stability.committed))

@@ -10,7 +10,7 @@ import numpy as np
 class Resampler:
     """Changes the sample rate of a stream; any chunking of the input gives the same output.
 
-    It lives inside a source, before the runner: soxr keeps its state in C, so it can be neither copied nor forked.
+    It belongs to a source, before the runner: soxr keeps its state in C, so it can be neither copied nor forked.
     The output lags by the length of its filter (some 20 to 80 ms of input) until ``flush``.
     """
 

@@ -1,7 +1,7 @@
-"""Which words of a partial result are promised to stay: a rule on how long they have stood, and keeping the promise.
+"""Which words of a partial result are committed: a rule on how long they have been the same.
 
-The rule looks at the decoder's guess at frames counted from the start of the stream, so that any chunking of the audio
-commits the same words at the same frames; and the final result keeps them. So a file's text is the live text.
+The rule looks at the decoder's hypothesis at frames counted from the start of the stream, so that any chunking of the
+audio commits the same words at the same frames; the final result keeps them. So the text of a file is the live text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from asr.streaming.results import WordSpan
 class StabilityRule:
     """When to commit a word of the utterance being spoken, with all words before it; lengths in seconds of audio.
 
-    The guess is looked at every ``look_seconds``. A word is committed once it and all before it have been the same for
-    ``unchanged_seconds``, and it ended ``behind_seconds`` before the newest frame. What a decoder itself knows to be
-    certain is committed without delay. `NEVER` commits nothing but that.
+    The hypothesis is looked at every ``look_seconds``. A word is committed once it and all before it have been the same
+    for ``unchanged_seconds``, and it ended ``behind_seconds`` before the newest frame. Words that a decoder reports as
+    certain are committed without delay. `NEVER` commits only those.
     """
 
     look_seconds: float = 0.3
@@ -37,7 +37,7 @@ NEVER = StabilityRule(look_seconds=3_600.0, behind_seconds=math.inf)
 
 
 class StabilityState(NamedTuple):
-    """What has been promised of an utterance, and the last look at the rest."""
+    """The committed words of an utterance, and the last look at the rest."""
 
     committed: tuple[WordSpan, ...] = ()
     texts: tuple[str, ...] = ()  # of the words that followed them
@@ -45,7 +45,7 @@ class StabilityState(NamedTuple):
 
 
 class Stabilizer:
-    """Applies a `StabilityRule` to the guesses of a decoder."""
+    """Applies a `StabilityRule` to the hypotheses of a decoder."""
 
     def __init__(self, rule: StabilityRule, rates: Rates) -> None:
         self.look_frames = max(1, rates.frames(rule.look_seconds))
@@ -67,9 +67,9 @@ class Stabilizer:
         Args:
             state: of the utterance.
             guess: the decoder's words of the whole utterance.
-            frame: frames heard since the start of the stream.
-            certain: how many leading words the decoder knows to be final; None if it cannot tell, and only then does
-                the rule apply.
+            frame: frames decoded since the start of the stream.
+            certain: how many leading words the decoder reports as certain; None if it cannot tell: only then does the
+                rule apply.
         """
         words = self.kept(state, guess)[len(state.committed) :]
         texts = tuple(word.text for word in words)
@@ -90,9 +90,9 @@ class Stabilizer:
 
     @staticmethod
     def kept(state: StabilityState, guess: Sequence[WordSpan]) -> tuple[WordSpan, ...]:
-        """The guess with every promise kept: committed words, then what the decoder says came after them.
+        """The committed words, then those of the guess that follow them.
 
-        Where it has changed its mind about a committed word, what came after is what lies after it in time.
+        Where the decoder has changed a committed word, the words that follow are those after it in time.
         """
         committed = state.committed
         if not committed:
@@ -106,6 +106,6 @@ class Stabilizer:
 
 
 def _from(word: WordSpan, border: int) -> WordSpan:
-    """The word as it lies behind a border."""
+    """The word, cut to what lies after a border."""
     start = max(word.start_frame, border)
     return word._replace(start_frame=start, end_frame=max(word.end_frame, start + 1))

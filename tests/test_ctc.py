@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.decoding.greedy import GreedyDecoder
+from asr.errors import ModelError
 from asr.words.tokens import CHARACTERS, PHONES
 
 SMALL = ("<blank>", "|", "a", "b")  # few symbols, so that random frames repeat and collapse often
@@ -110,5 +111,5 @@ def test_a_state_can_be_forked():
 
 
 def test_tokens_without_a_word_border_are_refused():
-    with pytest.raises(ValueError, match="word border"):
+    with pytest.raises(ModelError, match="word border"):
         GreedyDecoder(PHONES)

@@ -145,7 +145,7 @@ def test_streams_in_a_batch_get_the_rows_of_each_alone(folders, short):
     alone = onnx_engine(folders["blstm"])
     together = BatchedEngine(alone, Batching(wait_ms=0))
     states = [together.start() for _ in range(3)]
-    advanced = [alone.heard(state.onnx, short[: 9_000 + 2_400 * k]) for k, state in enumerate(states)]
+    advanced = [alone.accept(state.onnx, short[: 9_000 + 2_400 * k]) for k, state in enumerate(states)]
     rows, after = alone.advance(advanced, 15)
     for k, (row, state) in enumerate(zip(rows, after, strict=True)):
         np.testing.assert_allclose(row, alone.step(alone.start(), short[:9_000])[0], atol=TOLERANCE)

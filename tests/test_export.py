@@ -13,6 +13,7 @@ import torch
 from asr.acoustic.export import hearing_phones, load_acoustic_model, write_model_folder
 from asr.acoustic.folder import ModelPackage
 from asr.acoustic.phone_states import Biphones
+from asr.decoding.acoustic_units import units_of
 from asr.errors import ModelError
 from asr.models.acoustic import AcousticConfig, AcousticModel
 from asr.streaming.engine import OnnxEngine, TorchEngine
@@ -62,7 +63,7 @@ def with_states(tmp_path_factory):
 def test_states_are_exported_as_torch_hears_them(with_states, speech):
     folder, model, biphones = with_states
     package = ModelPackage.open(folder)
-    assert package.biphones.checksum == biphones.checksum and package.unit_head == "states"
+    assert package.biphones.checksum == biphones.checksum and units_of(package).head == "states"
     samples = speech[:16_000]
     onnx_engine = OnnxEngine(package.graph("onnx"), package.rates, "states")
     engines = onnx_engine, TorchEngine(load_acoustic_model(folder), "states")

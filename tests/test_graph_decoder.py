@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_lm import ARPA, LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 
+from asr.decoding.acoustic_units import SearchOptions
 from asr.decoding.beam import GraphDecoder
-from asr.decoding.search_options import SearchOptions
 from asr.errors import ModelError
 from asr.graph.graph import Graph
 from asr.lm.folder import LanguageModel

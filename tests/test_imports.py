@@ -32,9 +32,7 @@ DOORS = ("asr", "asr.__main__")  # what people come in by; nothing inside import
 HEAVY = ("torch", "torchaudio", "lhotse", "ray")
 
 # To be emptied: imports that point upwards, or to a neighbour on the same floor, and modules that import one another.
-KNOWN_ARROWS = {
-    ("asr.acoustic.folder", "asr.decoding.acoustic_units"),
-}
+KNOWN_ARROWS: set[tuple[str, str]] = set()
 KNOWN_CIRCLES = {
     frozenset({"asr.graph.compiled", "asr.graph.ctc_topology", "asr.graph.graph", "asr.graph.hmm_topology"}),
 }

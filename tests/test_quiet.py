@@ -30,7 +30,7 @@ def samples() -> np.ndarray:
 
 def test_frames_whose_whole_window_is_quiet_are_silence(samples) -> None:
     frames = RATES.frames_covering(len(samples))
-    found = marked(QUIET.heard(QUIET.start(), samples), frames)
+    found = marked(QUIET.accept(QUIET.start(), samples), frames)
     for frame, quiet in enumerate(found):
         start, end = frame * 480, frame * 480 + 3 * 480  # the blocks that its window of 1,360 samples lies on
         assert quiet == (end <= 16_000 or start >= 32_160), frame
@@ -39,10 +39,10 @@ def test_frames_whose_whole_window_is_quiet_are_silence(samples) -> None:
 @given(sizes=chunk_sizes)
 def test_any_chunking_marks_the_same_frames(samples, sizes) -> None:
     frames = RATES.frames_covering(len(samples))
-    whole = marked(QUIET.heard(QUIET.start(), samples), frames)
+    whole = marked(QUIET.accept(QUIET.start(), samples), frames)
     state, found = QUIET.start(), []
     for number, chunk in enumerate(chunks(samples, sizes)):
-        state = QUIET.heard(state, chunk)
+        state = QUIET.accept(state, chunk)
         count = max(0, RATES.frames_within(sum(sizes[: number + 1])) - RATES.delay_frames - len(found))
         if len(state.blocks) >= count + 2:  # as many as a network gives by then
             found += marked(state, count)
@@ -51,7 +51,7 @@ def test_any_chunking_marks_the_same_frames(samples, sizes) -> None:
 
 
 def test_rows_of_audible_frames_stay_as_they_are(samples) -> None:
-    state = QUIET.heard(QUIET.start(), samples[16_000:32_000])
+    state = QUIET.accept(QUIET.start(), samples[16_000:32_000])
     rows = np.repeat(UNSURE, 20, axis=0)
     assert QUIET.silenced(state, rows) is rows
     assert QUIET.silenced(QUIET.start(), rows[:0]).shape == (0, 4)

@@ -280,7 +280,7 @@ def test_any_chunking_gives_the_same_finals_when_the_network_forgets(path, cuts)
         for chunk in np.split(spelled(path), sorted(cuts)):
             new, state = forgetful.step(state, chunk)
             results += new
-        assert len(state.unheard) <= 2 * FRAME_SAMPLES
+        assert len(state.undecoded) <= 2 * FRAME_SAMPLES
         results += forgetful.finish(state)[0]
         return [result for result in results if result.final]
 
@@ -311,7 +311,7 @@ def test_what_is_held_does_not_grow_while_nobody_speaks():
         def _word_of(state):
             return WordSpan("x", state.frames, state.frames + 1, 0.1)
 
-        def finish(self, state, promised=()):
+        def finish(self, state, committed=()):
             return (), super().finish(state)[1]
 
     hoarding = Runner(SpellingEngine(), Hoarder(SYMBOLS), replace(RULE, lead_seconds=3.0))

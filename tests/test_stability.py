@@ -91,7 +91,7 @@ class FickleDecoder:
     def ending_cost(self, state: Any) -> float:
         return float("inf")
 
-    def finish(self, state: tuple[int, int], promised: Any = ()) -> tuple[tuple[WordSpan, ...], Any]:
+    def finish(self, state: tuple[int, int], committed: Any = ()) -> tuple[tuple[WordSpan, ...], Any]:
         return self.best(state), (state[0], state[0])
 
 

@@ -3,14 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import DataError
-from asr.words.tokens import BLANK, CHARACTERS, PHONES, WORD_BORDER, TokenTable
+from asr.words.tokens import BLANK_SYMBOL, CHARACTERS, PHONES, WORD_BORDER, TokenTable
 
 
 def test_the_two_token_sets():
-    assert len(PHONES) == 40 and PHONES[0] == BLANK and list(PHONES[1:]) == sorted(PHONES[1:])
+    assert len(PHONES) == 40 and PHONES[0] == BLANK_SYMBOL and list(PHONES[1:]) == sorted(PHONES[1:])
     assert (
         len(CHARACTERS) == 29
-        and CHARACTERS[:3] == (BLANK, WORD_BORDER, "'")
+        and CHARACTERS[:3] == (BLANK_SYMBOL, WORD_BORDER, "'")
         and CHARACTERS[3:] == tuple("abcdefghijklmnopqrstuvwxyz")
     )
 
@@ -31,7 +31,7 @@ def test_a_table_survives_its_file(tmp_path, symbols):
     path = tmp_path / "tokens.txt"
     TokenTable(symbols).write(path)
     assert TokenTable.read(path).symbols == symbols
-    assert path.read_text().splitlines()[0] == f"{BLANK} 0"
+    assert path.read_text().splitlines()[0] == f"{BLANK_SYMBOL} 0"
 
 
 @pytest.mark.parametrize("content", ["", "a\n", "a 0\nb 2\n", "a 0\na 1\n", "a 0\nb 0\n", "a zero\n", "a -1\n", "\n"])

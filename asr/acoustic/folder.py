@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.acoustic.phone_states import Biphones
-from asr.decoding.acoustic_units import CtcUnits, StateUnits, Units
 from asr.errors import DataError, ModelError, UnknownModelError
-from asr.streaming.engine import Rates
+from asr.streaming.engine import EngineError, OnnxEngine, Rates
 from asr.words.tokens import TokenTable
 
 if TYPE_CHECKING:
@@ -47,15 +46,12 @@ class ModelPackage:
         """The ONNX graph of an engine, ``onnx`` or ``int8``."""
         return self.folder / ("model.int8.onnx" if engine == "int8" else "model.onnx")
 
-    @property
-    def units(self) -> Units:
-        """What its decoding graph reads."""
-        return CtcUnits() if self.biphones is None else StateUnits(self.biphones)
-
-    @property
-    def unit_head(self) -> str:
-        """The head of the network that speaks of them."""
-        return "phones" if self.biphones is None else "states"
+    def engine(self, engine: str, head: str, threads: int = 1, full_context: bool = False) -> OnnxEngine:
+        """Load the graph of an engine; arguments as for `OnnxEngine`. Raises ModelError when it cannot be loaded."""
+        try:
+            return OnnxEngine(self.graph(engine), self.rates, head, threads, full_context)
+        except EngineError as error:
+            raise ModelError(f"{error}; export the model again") from error
 
     @property
     def language_model(self) -> Path | None:

@@ -1,34 +1,50 @@
-"""What a decoding graph reads: CTC's phones, or hidden Markov states of phones in context."""
+"""The acoustic units of a decoding graph: CTC's phones, or hidden Markov states of phones in context."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from asr.acoustic.phone_states import SILENCE, Biphones
-from asr.decoding.greedy import BLANK
-from asr.decoding.search_options import SearchOptions
 from asr.lm.folder import CTC_WEIGHTS, STATE_WEIGHTS, DecodingWeights
+from asr.words.tokens import BLANK
 
 if TYPE_CHECKING:
     import kaldifst
 
+    from asr.acoustic.folder import ModelPackage
     from asr.graph.graph import Graph
 
 
-class Units(Protocol):
-    """How rows of log-probabilities and a graph are brought together. Unit 0 is what nobody speaks."""
+@dataclass(frozen=True)
+class SearchOptions:
+    """Width of the beam search: narrower is faster, wider finds better paths. The defaults are for CTC."""
 
-    weights: DecodingWeights  # usual ones
-    search: SearchOptions  # usual ones
+    beam: float = 12.0  # nats; paths that are worse than the best one by more are pruned
+    most_active: int = 1_000  # paths
+    certain_blank: float = 0.995  # of consecutive frames with a higher probability of blank only the first is searched
+    alternatives_beam: float = 10.0  # nats, in the search for alternatives
+
+    def __post_init__(self) -> None:
+        if self.beam <= 0 or self.alternatives_beam <= 0 or self.most_active < 1 or not 0 < self.certain_blank <= 1:
+            raise ValueError(f"need a positive beam, at least one path, a probability; got {self}")
+
+
+class Units(Protocol):
+    """How log-probabilities of an output of the network are scored by a graph. Unit 0 is the blank or silence."""
+
+    head: str  # the output of the network: ``phones`` or ``states``
+    weights: DecodingWeights  # default ones
+    search: SearchOptions  # default ones
 
     def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
-        """The graph with what turns frames into phones; input labels are 1 + unit."""
+        """The graph expanded to units, one a frame; input labels are 1 + unit."""
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
-        """What the search adds up, (T, V) float32, from log-probabilities (T, V)."""
+        """Scores (T, V) float32 that the search sums, from log-probabilities (T, V)."""
 
     def by_phone(self, log_probs: np.ndarray) -> np.ndarray:
         """Log-probabilities of phones (T, P), from those of units (T, V)."""
@@ -37,31 +53,37 @@ class Units(Protocol):
         """The phone of each unit (T,)."""
 
     def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
-        """The unit (T,) that each row (T, V) of log-probabilities speaks for."""
+        """The unit (T,) predicted by each row (T, V) of log-probabilities."""
 
     def confidences(self, peaks: np.ndarray, phones: np.ndarray, words: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Of each word, (W,) from 0 to 1.
+        """Confidence of each word, (W,) from 0 to 1.
 
         Args:
-            peaks: (N,) the highest log-probability that each run of a phone on the path reached.
+            peaks: (N,) the highest log-probability in each run of a phone on the path.
             phones: (N,) the phone of each run.
-            words: the runs [first, last) of each word; silences among them do not count.
+            words: the runs [first, last) of each word; silences among them are ignored.
         """
 
 
-# Lattice-free MMI makes posteriors flat: the right phone seldom has half of the probability. A logistic regression
-# turns their mean logarithm into the probability that the word is right; `benchmarks/confidence.py` fits it.
+# Lattice-free MMI makes posteriors flat: the correct phone seldom has half of the probability. A logistic regression
+# maps the mean log-posterior of a word to the probability that it is correct; `benchmarks/confidence.py` fits it.
 CONFIDENCE_SLOPE, CONFIDENCE_OFFSET = 1.1, 3.56
 
 
-# Silence is one state and speech are many that share their probability. With this many nats added to its likelihood,
-# 92 % of the frames that the search takes for silence are found without a search, and 8 % of the others.
+# Silence has one state while speech shares its probability among many. With this many nats added to the likelihood of
+# silence, the argmax finds 92 % of the frames that the search assigns to silence, and 8 % of the others.
 SILENCE_MARGIN = 1.0
+
+
+def units_of(package: ModelPackage) -> Units:
+    """The units that a model is decoded with: states where it has them, else phones with CTC."""
+    return CtcUnits() if package.biphones is None else StateUnits(package.biphones)
 
 
 class CtcUnits:
     """Phones and the blank."""
 
+    head = "phones"
     weights = CTC_WEIGHTS
     search = SearchOptions()
 
@@ -88,8 +110,9 @@ class CtcUnits:
 
 
 class StateUnits:
-    """States, of which probabilities over priors are likelihoods but for a factor (Bourlard & Morgan 1994)."""
+    """States: their probabilities divided by their priors are scaled likelihoods (Bourlard & Morgan 1994)."""
 
+    head = "states"
     weights = STATE_WEIGHTS
     search = SearchOptions(beam=13.0, most_active=1_500, alternatives_beam=13.0)
 
@@ -121,7 +144,7 @@ class StateUnits:
 
 
 def _means(values: np.ndarray, phones: np.ndarray, words: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each word, the mean value of its runs that are no silence, and how many they are: (W,) each."""
+    """Mean value and number of the runs of each word that are not silence: (W,) each."""
     first, last = np.array(words, int).reshape(-1, 2).T
     spoken = phones != SILENCE
     sums = np.concatenate([[0], np.cumsum(np.where(spoken, values, 0), dtype=float)])

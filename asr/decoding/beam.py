@@ -1,4 +1,4 @@
-"""Decoding with a lexicon and a language model: the cheapest path through a graph, a block of frames at a time."""
+"""Beam search with a lexicon and a language model: the cheapest path through a decoding graph, block by block."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ import kaldifst
 import numpy as np
 from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
 
-from asr.decoding.acoustic_units import CtcUnits, Units
-from asr.decoding.greedy import BLANK
-from asr.decoding.lattice import Alternative, WordLattice, cheapest_sentences
+from asr.decoding.acoustic_units import CtcUnits, SearchOptions, Units
+from asr.decoding.lattice import WordLattice, cheapest_sentences
 from asr.decoding.rescoring import Rescorer
-from asr.decoding.search_options import SearchOptions
 from asr.decoding.word_times import spans_of_words
 from asr.lm.folder import LanguageModel
 from asr.lm.lstm import LstmState
-from asr.streaming.results import WordSpan
+from asr.streaming.results import Alternative, WordSpan
+from asr.words.tokens import BLANK
 
 
 class GraphState(NamedTuple):
-    """An utterance as far as it has been heard."""
+    """An utterance as far as it has been decoded."""
 
-    frames: int  # heard since the start of the stream
-    blank: bool  # whether the last frame was surely blank
+    frames: int  # decoded since the start of the stream
+    blank: bool  # whether the last frame was a confident blank
     rows: tuple[np.ndarray, ...]  # blocks (T, V) of scores of the frames that are searched
     phones: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities of phones in them
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
-    search: _Search | None  # what has been found in them; None before the first
-    context: LstmState | None = None  # what earlier utterances were, where finals are rescored
+    search: _Search | None  # the search over them; None before the first frame
+    context: LstmState | None = None  # of earlier utterances, where finals are rescored
 
     @property
     def searched(self) -> int:
@@ -42,10 +41,11 @@ class GraphState(NamedTuple):
 class GraphDecoder:
     """Beam search over a decoding graph with kaldi-decoder (Povey et al. 2011), frame by frame.
 
-    A state behaves as an immutable value, though the search beneath it moves on: a state that has been left behind is
-    searched again from the start of its utterance when somebody returns to it.
+    A state behaves as an immutable value, though states share a search that moves on: an older state that is used again
+    is searched again from the start of its utterance.
     """
 
+    name = "lm"
     silent_tokens = frozenset((BLANK,))
     border_tokens: frozenset[int] = frozenset()
 
@@ -60,14 +60,15 @@ class GraphDecoder:
 
         Args:
             model: the language model.
-            options: of the search; those usual for the units by default.
-            rescorer: has the last word on utterances that are over.
+            options: of the search; the units' own by default.
+            rescorer: chooses the final words of an utterance among the likeliest sentences.
             units: of the acoustic model; those of CTC by default.
         """
-        # The packed graph is not kept: it is a third as large as the one that is searched.
+        # The packed graph is not kept: it would add a third to the memory of the one that is searched.
         self._texts, self._sounds, self._weights = model.words, model.pronunciations, model.weights
         self._rescorer = rescorer
         self._units = units or CtcUnits()
+        self.head = self._units.head
         self._options = options or self._units.search
         self._graph = self._units.automaton(model.graph, self._weights)
 
@@ -75,7 +76,7 @@ class GraphDecoder:
         return GraphState(0, False, (), (), (), None, None if self._rescorer is None else self._rescorer.start())
 
     def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
-        """Hear rows (T, V), T >= 0, of natural-log probabilities of units."""
+        """Decode rows (T, V), T >= 0, of natural-log probabilities of units."""
         count = len(log_probs)
         if count == 0:
             return state
@@ -86,49 +87,49 @@ class GraphDecoder:
         if len(kept) == 0:
             return state
         rows = self._units.scores(log_probs[kept], self._weights)
-        phones = self.by_phone(log_probs[kept])
+        phones = self.symbol_log_probs(log_probs[kept])
         state = state._replace(
             rows=(*state.rows, rows), phones=(*state.phones, phones), numbers=(*state.numbers, numbers)
         )
         return state._replace(search=self._search(state))
 
-    def by_phone(self, log_probs: np.ndarray) -> np.ndarray:
+    def symbol_log_probs(self, log_probs: np.ndarray) -> np.ndarray:
         """Log-probabilities of phones (T, P), silence or the blank first, from those of units (T, V)."""
         return self._units.by_phone(log_probs)
 
     def likeliest(self, log_probs: np.ndarray) -> np.ndarray:
-        """The unit (T,) that each row (T, V) speaks for."""
+        """The unit (T,) predicted by each row (T, V)."""
         return self._units.likeliest(log_probs)
 
     def best(self, state: GraphState) -> tuple[WordSpan, ...]:
-        """The words of the utterance as they stand, the last perhaps unfinished."""
+        """The words of the utterance as they stand, the last one perhaps unfinished."""
         return self._words(state, ended=False)
 
     def certain(self, state: GraphState) -> None:
-        """None: kaldi-decoder shows the best path only, not what all live ones agree on."""
+        """None: kaldi-decoder gives access to the best path only, not to what all active paths share."""
         return None
 
     def ending_cost(self, state: GraphState) -> float:
-        """Nats that it costs the likeliest path to be a whole sentence, as the language model sees it."""
+        """Cost in nats, by the language model, of ending the best path here as a sentence."""
         if state.search is None:
             return math.inf
         cost = state.search.ending_cost(state.searched)
         return self._searched_anew(state).ending_cost(state.searched) if cost is None else cost
 
-    def finish(self, state: GraphState, promised: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GraphState]:
+    def finish(self, state: GraphState, committed: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one.
 
-        With a rescorer these are the best of the likeliest sentences that begin with the ``promised`` words.
+        With a rescorer these are the best of the likeliest sentences that begin with the ``committed`` words.
         """
         words, context = self._words(state, ended=True), state.context
         if self._rescorer is not None and words:
-            words, context = self._rescored(state, words, [word.text for word in promised])
+            words, context = self._rescored(state, words, [word.text for word in committed])
         return words, GraphState(state.frames, state.blank, (), (), (), None, context)
 
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
-        """The likeliest texts of the utterance if it ended now, likeliest first, at most ``count``.
+        """At most ``count`` distinct texts of the utterance if it ended now, likeliest first.
 
-        A slower search than the one beneath `best`, over the whole utterance: for when a user wants to choose.
+        The whole utterance is searched again, with lattices, which is slower than `best`: for when a user has to choose.
         """
         rows = np.concatenate(state.rows) if state.rows else np.zeros((0, 0), np.float32)
         found = cheapest_sentences(self._graph, rows, count, self._options.alternatives_beam)
@@ -140,7 +141,7 @@ class GraphDecoder:
         )
 
     def _search(self, state: GraphState) -> _Search:
-        """The search of a state, moved on or begun again."""
+        """The search of a state: continued, or restarted."""
         if state.search is not None and state.search.advance(state.rows[-1], state.searched - len(state.rows[-1])):
             return state.search
         return self._searched_anew(state)
@@ -163,22 +164,22 @@ class GraphDecoder:
         return found
 
     def _rescored(
-        self, state: GraphState, words: tuple[WordSpan, ...], promised: list[str]
+        self, state: GraphState, words: tuple[WordSpan, ...], committed: list[str]
     ) -> tuple[tuple[WordSpan, ...], LstmState]:
-        """What becomes of the words of a finished utterance, and the context of the next one."""
+        """The words of a finished utterance after rescoring, and the context of the next one."""
         rescorer, weights = self._rescorer, self._weights
         options = rescorer.options
-        scale = max(1.0, weights.language_weight)  # of what a path costs, against what it does with CTC
+        scale = max(1.0, weights.language_weight)  # path costs are larger with a language weight above 1
         lattice = WordLattice(self._graph, np.concatenate(state.rows), scale * options.beam, scale * options.width)
         sentences = [
             sentence
             for sentence in lattice.sentences(options.hypotheses)
-            if sentence.words and [self._texts[word] for word in sentence.words[: len(promised)]] == promised
+            if sentence.words and [self._texts[word] for word in sentence.words[: len(committed)]] == committed
         ]
         texts = [word.text for word in words]
-        if not sentences:  # the decoder has changed its mind about what was promised
+        if not sentences:  # the decoder's sentences no longer begin with the committed words
             ids = {text: number for number, text in enumerate(self._texts)}
-            return words, rescorer.heard([ids[text] for text in texts], state.context)
+            return words, rescorer.context_after([ids[text] for text in texts], state.context)
         chosen, context = rescorer.choose(sentences, weights.language_weight, weights.word_cost, state.context)
         found = sentences[chosen].words
         if [self._texts[word] for word in found] == texts:
@@ -200,7 +201,7 @@ class GraphDecoder:
         )
 
     def _confidences(self, tokens: np.ndarray, log_probs: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Of each word, from the phone of each frame (T,) and its log-probability (T,); of all words at once."""
+        """Confidence of each word, from the phone of each frame (T,) and its log-probability (T,)."""
         if not spans:
             return np.zeros(0)
         starts, ends = np.array(spans).T
@@ -210,7 +211,7 @@ class GraphDecoder:
 
 
 class _Search:
-    """A decoder of kaldi's and how far it has come; guarded, as states of it may be in several hands."""
+    """One of kaldi's decoders and its position; locked, because several threads may hold states of one search."""
 
     def __init__(self, graph: kaldifst.StdConstFst, options: SearchOptions) -> None:
         self._decoder = FasterDecoder(graph, FasterDecoderOptions(beam=options.beam, max_active=options.most_active))
@@ -218,7 +219,7 @@ class _Search:
         self._lock = threading.Lock()
 
     def advance(self, rows: np.ndarray, after: int) -> bool:
-        """Search rows (T, V) that follow the first ``after`` ones; False, and nothing done, if it is not there."""
+        """Search rows (T, V) that follow the first ``after`` ones; False, and nothing done, at another position."""
         with self._lock:
             if self._decoder.num_frames_decoded() != after:
                 return False
@@ -226,7 +227,7 @@ class _Search:
             return True
 
     def path(self, frames: int, ended: bool) -> tuple[np.ndarray, list[int]] | None:
-        """Unit of each frame (T,) and words of the best path after ``frames``; None if the search is elsewhere."""
+        """Unit of each frame (T,) and words of the best path after ``frames``; None at another position."""
         with self._lock:
             if self._decoder.num_frames_decoded() != frames:
                 return None
@@ -237,14 +238,14 @@ class _Search:
         return np.array(labels, dtype=int) - 1, words
 
     def ending_cost(self, frames: int) -> float | None:
-        """How much dearer the best path after ``frames`` is that ends a sentence; None if the search is elsewhere."""
+        """Cost of the best path after ``frames`` that ends a sentence over the best of all; None elsewhere."""
         with self._lock:
             if self._decoder.num_frames_decoded() != frames:
                 return None
             if not self._decoder.reached_final():
                 return math.inf
-            (_, ended), (_, going_on) = (self._decoder.get_best_path(final) for final in (True, False))
-        return _cost(ended) - _cost(going_on)
+            (_, ended), (_, open_) = (self._decoder.get_best_path(final) for final in (True, False))
+        return _cost(ended) - _cost(open_)
 
 
 def _cost(path: kaldifst.Lattice) -> float:

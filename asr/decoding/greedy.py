@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.streaming.results import WordSpan
-from asr.words.tokens import WORD_BORDER
-
-BLANK = 0
+from asr.errors import ModelError, UsageError
+from asr.streaming.results import Alternative, WordSpan
+from asr.words.tokens import BLANK, WORD_BORDER
 
 
 class TokenSpan(NamedTuple):
@@ -24,8 +23,8 @@ class TokenSpan(NamedTuple):
 
 
 class GreedyState(NamedTuple):
-    frames: int  # heard since the start of the stream
-    token: int  # most probable in the last frame: the same one in the next frame is its continuation
+    frames: int  # decoded since the start of the stream
+    token: int  # most probable in the last frame; the same one in the next frame continues it
     words: tuple[WordSpan, ...]  # finished words of the utterance
     letters: tuple[TokenSpan, ...]  # of the word still open
 
@@ -38,18 +37,23 @@ class GreedyDecoder:
     of a row does not grow with the stream.
     """
 
+    name = "greedy"
+    head = "characters"
+
     def __init__(self, symbols: Sequence[str], border: str = WORD_BORDER) -> None:
         """Decode with a token table.
 
         Args:
             symbols: the text of each token id; id 0 is the blank.
-            border: the symbol that stands between words.
+            border: the symbol between words.
         Raises:
-            ValueError: the border is not among the symbols.
+            ModelError: the border is not among the symbols.
         """
         self._symbols = tuple(symbols)
         if border not in self._symbols[1:]:
-            raise ValueError(f"greedy decoding needs the word border {border!r} among its tokens")
+            raise ModelError(
+                f"greedy decoding needs the word border {border!r} among its tokens; export the model again"
+            )
         self._border = self._symbols.index(border)
         self.silent_tokens = frozenset((BLANK, self._border))
         self.border_tokens = frozenset((self._border,))
@@ -61,8 +65,12 @@ class GreedyDecoder:
         """The token (T,) of the highest probability in each row (T, V)."""
         return log_probs.argmax(axis=1)
 
+    def symbol_log_probs(self, log_probs: np.ndarray) -> np.ndarray:
+        """The rows (T, V) as they are: of characters."""
+        return log_probs
+
     def advance(self, state: GreedyState, log_probs: np.ndarray) -> GreedyState:
-        """Hear rows (T, V), T >= 0, of natural-log probabilities."""
+        """Decode rows (T, V), T >= 0, of natural-log probabilities."""
         count = len(log_probs)
         if count == 0:
             return state
@@ -71,7 +79,7 @@ class GreedyDecoder:
         starts = np.concatenate([[0], np.flatnonzero(tokens[1:] != tokens[:-1]) + 1])  # of runs
         ends = np.append(starts[1:], count)
         confidences = np.maximum.reduceat(peaks, starts)
-        spoken = np.flatnonzero(tokens[starts] != BLANK)  # silence, most of all audio, costs nothing below
+        spoken = np.flatnonzero(tokens[starts] != BLANK)  # the loop below skips blanks, the majority of frames
         words, letters = list(state.words), list(state.letters)
         for run in spoken.tolist():
             start, end = int(starts[run]), int(ends[run])
@@ -90,7 +98,7 @@ class GreedyDecoder:
         return GreedyState(state.frames + count, int(tokens[-1]), tuple(words), tuple(letters))
 
     def best(self, state: GreedyState) -> tuple[WordSpan, ...]:
-        """The words of the utterance, the last as far as it has been heard."""
+        """The words of the utterance, the last one perhaps unfinished."""
         return (*state.words, self._word(state.letters)) if state.letters else state.words
 
     def certain(self, state: GreedyState) -> int:
@@ -98,12 +106,18 @@ class GreedyDecoder:
         return len(state.words)
 
     def ending_cost(self, state: GreedyState) -> float:
-        """Infinite: letters do not tell whether a sentence ends."""
+        """Infinite: without a language model nothing is known of ends of sentences."""
         return math.inf
 
-    def finish(self, state: GreedyState, promised: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GreedyState]:
+    def finish(
+        self, state: GreedyState, committed: Sequence[WordSpan] = ()
+    ) -> tuple[tuple[WordSpan, ...], GreedyState]:
         """Close the utterance: its words, and the state of the next one."""
         return self.best(state), state._replace(words=(), letters=())
+
+    def alternatives(self, state: GreedyState, count: int) -> tuple[Alternative, ...]:
+        """Raises UsageError: greedy decoding has one text only."""
+        raise UsageError("only decoder lm knows alternatives")
 
     def _word(self, letters: Sequence[TokenSpan]) -> WordSpan:
         text = "".join(self._symbols[letter.token] for letter in letters)

@@ -1,4 +1,4 @@
-"""Other things that may have been said: the cheapest distinct word sequences of a lattice."""
+"""Lattices: the cheapest distinct word sequences of an utterance."""
 
 from __future__ import annotations
 
@@ -11,15 +11,8 @@ from kaldi_decoder import DecodableCtc, LatticeSimpleDecoder, LatticeSimpleDecod
 MOST_STATES = 20_000  # of the automaton of distinct sentences; above it the beam is halved
 
 
-class Alternative(NamedTuple):
-    """One of several guesses at an utterance."""
-
-    text: str
-    probability: float  # among the alternatives given with it; they sum to 1
-
-
 class Sentence(NamedTuple):
-    """Words that explain what was heard."""
+    """A word sequence of a lattice."""
 
     words: list[int]
     cost: float  # nats: acoustic and graph
@@ -29,7 +22,7 @@ class Sentence(NamedTuple):
 class _Arc(NamedTuple):
     source: str
     target: str
-    label: int  # what the graph reads: a unit and 1, or 0 for none
+    label: int  # input label of the graph: 1 + unit, or 0 for none
     word: int
     graph_cost: float
     acoustic_cost: float
@@ -41,25 +34,25 @@ def cheapest_sentences(
     """Word ids and cost of the ``count`` cheapest distinct sentences, cheapest first.
 
     Args:
-        graph: that reads frames.
+        graph: the compiled decoding graph.
         rows: (T, V) float32 scores.
-        count: how many; fewer come when there are no more within the beam.
-        beam: nats from the cheapest path at which others are given up.
+        count: how many; fewer are returned when there are no more within the beam.
+        beam: nats; paths dearer than the cheapest one by more are pruned.
     """
     return [([], 0.0)] if len(rows) == 0 else WordLattice(graph, rows, beam, beam).cheapest(count)
 
 
 class WordLattice:
-    """The ways to explain some frames that cost little more than the cheapest one, and the sentences they make."""
+    """The paths through a graph that cost little more than the cheapest one, and the sentences on them."""
 
     def __init__(self, graph: kaldifst.StdConstFst, rows: np.ndarray, beam: float, width: float) -> None:
         """Search H∘L∘G.
 
         Args:
-            graph: that reads frames.
+            graph: the compiled decoding graph.
             rows: (T, V) float32 log-probabilities, T >= 1.
-            beam: nats behind the best path so far at which others are given up.
-            width: nats behind the best whole path at which others are forgotten.
+            beam: nats; partial paths dearer than the cheapest one by more are pruned.
+            width: nats; whole paths dearer than the cheapest one by more are left out of the lattice.
         """
         while True:
             decoder = LatticeSimpleDecoder(graph, LatticeSimpleDecoderConfig(beam=beam, lattice_beam=width))
@@ -68,7 +61,7 @@ class WordLattice:
             try:
                 self._distinct = self._determinised(1.0)
                 return
-            except RuntimeError:  # too many sentences: it was mumbled for long
+            except RuntimeError:  # too many sentences, as in long unclear speech
                 beam, width = beam / 2, width / 2
 
     def cheapest(self, count: int) -> list[tuple[list[int], float]]:
@@ -80,7 +73,7 @@ class WordLattice:
         return sorted(found, key=lambda item: item[1])
 
     def sentences(self, count: int) -> list[Sentence]:
-        """As `cheapest`, with what the graph alone asks for each."""
+        """As `cheapest`, with the graph's part of each cost."""
         try:
             steps, ends = _walkable(self._determinised(0.0))
         except RuntimeError:  # the graph's costs alone tell fewer paths apart
@@ -95,7 +88,7 @@ class WordLattice:
         return found
 
     def tokens(self, words: list[int]) -> np.ndarray:
-        """Unit of each frame (T,) on the cheapest way to say words of one of the sentences."""
+        """Unit of each frame (T,) on the cheapest path with the words of one of the sentences."""
         lines = [
             f"{arc.source} {arc.target} {arc.word} {number} {arc.graph_cost + arc.acoustic_cost}"
             for number, arc in enumerate(self._arcs, start=1)
@@ -111,7 +104,7 @@ class WordLattice:
         return np.array([label - 1 for label in labels if label], dtype=int)
 
     def _determinised(self, acoustic: float) -> kaldifst.StdVectorFst:
-        """The acceptor of words that has one path a sentence, the cheapest; ``acoustic`` weighs what was heard.
+        """The acceptor of words with one path per sentence, the cheapest; ``acoustic``: weight of the acoustic costs.
 
         Raises:
             RuntimeError: it would have too many states.
@@ -120,7 +113,7 @@ class WordLattice:
             f"{arc.source} {arc.target} {arc.word} {arc.graph_cost + acoustic * arc.acoustic_cost}"
             for arc in self._arcs
         ]
-        lines += [f"{state} {graph + acoustic * heard}" for state, (graph, heard) in self._ends.items()]
+        lines += [f"{state} {graph + acoustic * cost}" for state, (graph, cost) in self._ends.items()]
         words = kaldifst.compile("\n".join(lines) + "\n", acceptor=True)
         kaldifst.determinize_star(words, max_states=MOST_STATES)
         return words

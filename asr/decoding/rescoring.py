@@ -1,4 +1,4 @@
-"""Weighing the likeliest sentences of a finished utterance again, with a language model that remembers all before."""
+"""Rescoring the likeliest sentences of a finished utterance with an LSTM language model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from asr.lm.lstm import ENDS, LstmLanguageModel, LstmState
 
 @dataclass(frozen=True)
 class Rescoring:
-    """How final results are weighed again with an LSTM language model."""
+    """How final results are rescored with an LSTM language model."""
 
     folder: str | Path  # of the model, from `asr lm train-lstm`
-    weight: float = 0.3  # its part in the language model's cost; the n-gram model has the rest
-    hypotheses: int = 100  # likeliest sentences that are weighed
-    carry: bool = True  # whether earlier utterances of the stream count as what came before
-    beam: float = 7.5  # nats behind the likeliest beginning at which another is given up
-    width: float = 6.0  # nats behind the likeliest sentence at which another is
+    weight: float = 0.3  # of its log-probabilities; the n-gram model has the rest
+    hypotheses: int = 100  # sentences that are rescored
+    carry: bool = True  # whether its state is carried over from the earlier utterances of the stream
+    beam: float = 7.5  # nats; partial paths worse than the best by more are pruned
+    width: float = 6.0  # nats; sentences worse than the best by more are left out
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -41,7 +41,7 @@ class Rescorer:
             options: of rescoring.
             words: of the decoding graph by id; 0 is no word.
         Raises:
-            ModelError: no such model, or it knows less than half of the words.
+            ModelError: there is no such model, or it knows less than half of the words.
         """
         self.options = options
         self._model = LstmLanguageModel.open(Path(options.folder))
@@ -60,15 +60,15 @@ class Rescorer:
     def choose(
         self, sentences: Sequence[Sentence], language_weight: float, word_cost: float, context: LstmState
     ) -> tuple[int, LstmState]:
-        """The sentence that costs least when the LSTM has its say.
+        """The sentence of the lowest cost after interpolation with the LSTM.
 
         Args:
-            sentences: to choose from, with the graph's costs under the next two.
+            sentences: to choose from; their costs include the next two.
             language_weight: factor on the costs of both language models.
-            word_cost: nats for every word.
-            context: after the utterances before.
+            word_cost: nats per word.
+            context: the LSTM's state after the previous utterances.
         Returns:
-            Its place in ``sentences``, and the context of the next utterance.
+            Its index in ``sentences``, and the context of the next utterance.
         """
         log_probs, contexts = self._model.sentences([self._ids[one.words] for one in sentences], context)
         counts = np.array([len(one.words) for one in sentences])
@@ -80,8 +80,8 @@ class Rescorer:
             return chosen, context
         return chosen, LstmState(*(part[:, chosen : chosen + 1] for part in contexts))
 
-    def heard(self, words: Sequence[int], context: LstmState) -> LstmState:
-        """The context after a sentence that there was no choice about."""
+    def context_after(self, words: Sequence[int], context: LstmState) -> LstmState:
+        """The context after a sentence that was not rescored."""
         if not self.options.carry:
             return context
         return self._model.read(np.array([ENDS, *self._ids[list(words)]])[:, None], context)[1]

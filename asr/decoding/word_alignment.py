@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from asr.acoustic.folder import ModelPackage
+from asr.decoding.acoustic_units import SearchOptions, units_of
 from asr.decoding.beam import GraphDecoder
-from asr.decoding.search_options import SearchOptions
 from asr.errors import DataError
 from asr.graph.graph import Graph
 from asr.lm.folder import DecodingWeights, LanguageModel
-from asr.streaming.engine import OnnxEngine
 from asr.streaming.results import Word
 from asr.words.lexicon import Lexicon
 from asr.words.text import normalise
@@ -29,10 +28,10 @@ class Aligner:
     """
 
     def __init__(self, package: ModelPackage, lexicon: Lexicon) -> None:
-        """Join a model and a lexicon of pronunciations; raises ValueError when the model's graph cannot be loaded."""
-        self._engine = OnnxEngine(package.graph("onnx"), package.rates, package.unit_head)
+        """Join a model and a lexicon of pronunciations; raises ModelError when the model's graph cannot be loaded."""
+        self._units = units_of(package)
+        self._engine = package.engine("onnx", self._units.head)
         self._phones = package.phones
-        self._units = package.units
         self._lexicon = lexicon
 
     def align(self, samples: np.ndarray, text: str) -> tuple[Word, ...]:

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from asr.decoding.greedy import BLANK
+from asr.words.tokens import BLANK
 
 Sounds = Sequence[tuple[int, ...]]  # the pronunciations of a word
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from asr.models.frontend import FrontendConfig, LogMel
 from asr.streaming.results import Word
+from asr.words.tokens import BLANK
 
 INCHES_PER_SECOND = 1.6
 LEAST_INCHES, MOST_INCHES = 8.0, 60.0
 CHARACTER_INCHES = 0.1
 UNSURE, SURE = 0.5, 0.8  # confidences from which a word is amber, and green
-BLANK = 0
 
 
 def draw(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.decoding.greedy import BLANK
+from asr.words.tokens import BLANK
 
 
 def log_denominator(log_probs: Tensor, frames: Tensor, trigrams: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from asr.data.batches import IGNORED, NO_CHAIN, SILENCE_PROBABILITY, Batch, Corpus, padded_chains
-from asr.decoding.greedy import BLANK
 from asr.training.tbptt_plan import LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, Segment
-from asr.words.tokens import CHARACTERS, WORD_BORDER
+from asr.words.tokens import BLANK, CHARACTERS, WORD_BORDER
 
 EDGE_FRAMES = 30  # mel frames at the edges of two utterances, of which the quietest make the pause between them
 QUIET_FRAMES = 10

@@ -14,11 +14,11 @@ import numpy as np
 
 from asr.acoustic.folder import ModelPackage
 from asr.data.manifest import load_audio, read_manifest
+from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
-from asr.errors import ModelError, UsageError
+from asr.errors import UsageError
 from asr.files import write_whole
 from asr.lm.folder import LanguageModel
-from asr.streaming.engine import OnnxEngine
 from asr.tuning.study import Attempt, Settings
 
 FILE = "posteriors.npz"
@@ -52,7 +52,7 @@ class DecodingTrial:
         model = dataclasses.replace(
             self._language_model, weights=dataclasses.replace(self._language_model.weights, **weights)
         )
-        units = self._package.units
+        units = units_of(self._package)
         decoder = GraphDecoder(model, dataclasses.replace(units.search, **search), units=units)
         posteriors, texts, frame_seconds = self._posteriors
         found: list[str] = []
@@ -68,7 +68,7 @@ class DecodingTrial:
 
     def usual(self) -> Settings:
         """What the model decodes with as it is: the first trial."""
-        return dataclasses.asdict(self._language_model.weights) | {"beam": self._package.units.search.beam}
+        return dataclasses.asdict(self._language_model.weights) | {"beam": units_of(self._package).search.beam}
 
     @cached_property
     def _package(self) -> ModelPackage:
@@ -79,7 +79,7 @@ class DecodingTrial:
         folder = self.lm or self._package.language_model
         if folder is None:
             raise UsageError(f"model {self.model} has no language model; give --lm a folder that 'asr lm build' made")
-        return LanguageModel.open(folder, self._package.phones, self._package.units.weights)
+        return LanguageModel.open(folder, self._package.phones, units_of(self._package).weights)
 
     @cached_property
     def _posteriors(self) -> tuple[list[np.ndarray], list[str], float]:
@@ -93,10 +93,7 @@ class DecodingTrial:
             with np.load(path) as held:
                 if str(held["identity"]) == identity:
                     return np.split(held["rows"], np.cumsum(held["lengths"])[:-1]), texts, frame_seconds
-        try:
-            engine = OnnxEngine(graph, self._package.rates, self._package.unit_head)
-        except ValueError as error:
-            raise ModelError(f"{error}; export the model again") from error
+        engine = self._package.engine(self.engine, units_of(self._package).head)
         posteriors = []
         for utterance in utterances:
             first, state = engine.step(engine.start(), load_audio(utterance, self._package.rates.sample_rate))

@@ -1,4 +1,4 @@
-"""The units the acoustic model speaks in: ARPAbet phones and characters, blank first."""
+"""The output symbols of the acoustic model: ARPAbet phones and characters, the blank first."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from asr.errors import DataError
 
-BLANK = "<blank>"
+BLANK, BLANK_SYMBOL = 0, "<blank>"  # of CTC: its id in every table, and its symbol
 WORD_BORDER = "|"
 PHONES = (
-    BLANK,
+    BLANK_SYMBOL,
     *("AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()),
 )
-CHARACTERS = (BLANK, WORD_BORDER, "'", *"abcdefghijklmnopqrstuvwxyz")
+CHARACTERS = (BLANK_SYMBOL, WORD_BORDER, "'", *"abcdefghijklmnopqrstuvwxyz")
 
 
 class TokenTable:
