@@ -129,7 +129,7 @@ class GraphDecoder:
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
         """At most ``count`` distinct texts of the utterance if it ended now, likeliest first.
 
-        The whole utterance is searched again, with lattices, which is slower than `best`: for when a user has to choose.
+        The whole utterance is searched again, with lattices, which is slower than `best`: for users who choose.
         """
         rows = np.concatenate(state.rows) if state.rows else np.zeros((0, 0), np.float32)
         found = cheapest_sentences(self._graph, rows, count, self._options.alternatives_beam)
