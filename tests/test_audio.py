@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conftest import SAMPLE_RATE, wav_bytes
 
-from asr.audio.files import AudioFile, RawAudio, looks_like_a_file
+from asr.audio.files import AudioFile, RawAudio
+from asr.audio.pipes import looks_like_a_file
 from asr.errors import AudioError
 from asr.streaming.sources import resampled
 

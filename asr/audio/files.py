@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from asr.audio.clock import Clock
+from asr.audio.containers import Source, is_seekable, open_container, suffix_of
+from asr.audio.lengths import STAMPED, first_stamp, stated_length
+from asr.audio.ogg import CAPTURE, OggLinks, is_chain
+from asr.audio.pipes import Pipe, readable
 from asr.audio.samples import as_samples
+from asr.audio.tracks import choose_track
 from asr.errors import AudioError
 from asr.streaming.sources import Resampler
 
@@ -17,18 +23,9 @@ if TYPE_CHECKING:
     import av
 
 READ_BYTES = 64 * 1024
-
-# Containers that state how long the audio is (others, like mp3 without a Xing header, only let one guess).
-STATES_LENGTH = {"flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
-UNKNOWN_RIFF_SIZE = 0x7FFF0000  # programs that write WAV into a pipe put a size from here on, or 0
-
-SIGNATURES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff", b"\x1aE\xdf\xa3")  # the last: webm
-
-
-def looks_like_a_file(head: bytes) -> bool:
-    """Whether the first bytes of a stream are those of an audio file; ffmpeg would find an mp3 in any noise."""
-    mpeg = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 != 0
-    return head.startswith(SIGNATURES) or head[4:8] == b"ftyp" or mpeg
+SILENCE_SECONDS = 1.0  # given out at once in place of a gap
+LEAST_DAMAGE_SECONDS = 0.1  # of audio that cannot be decoded: less is what a cut between two packets leaves
+PACKET_SECONDS = 0.026  # of a damaged packet that does not say how long it is
 
 
 class AudioFile:
@@ -36,52 +33,46 @@ class AudioFile:
 
     Iterating decodes piece by piece: memory does not grow with the length of the file. It can be done once. Several
     channels become one by their average, surround sound by ffmpeg's downmix. Packets that do not decode are skipped.
+    Where the container's time stamps leave a gap, or its audio begins late, there is silence, so that a place in the
+    blocks is the time at which a player plays it.
     """
 
     seconds: float | None  # length as the file states or ffmpeg estimates it; None when unknown
     damage: str | None  # after iterating: why a part of the audio is missing; None when it is whole
+    note: str | None  # which of several audio tracks this is; None when there is one
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, sample_rate: int) -> None:
-        """Open a file and find its first audio track.
+    def __init__(
+        self, source: str | os.PathLike[str] | BinaryIO | Pipe, sample_rate: int, track: str | int | None = None
+    ) -> None:
+        """Open a file and find its audio track.
 
         Args:
             source: a path, or a binary stream, seekable or not.
             sample_rate: in Hz, of the blocks to give out.
+            track: of several audio tracks, the number, from 1, or the language as the file tags it; by default the
+                one tagged with the model's language, then the default one, then the first.
         Raises:
-            AudioError: missing, a folder, empty, unreadable, not audio.
+            AudioError: missing, a folder, empty, unreadable, not audio, no such track.
         """
-        import av
-
         path = None if hasattr(source, "read") else Path(os.fspath(source))
         self.name = str(getattr(source, "name", "audio") if path is None else path).strip("<>")  # "<stdin>"
         self.sample_rate = sample_rate
-        if path is not None:
-            _check_file(path)
-        try:
-            # Playlists inside a file must not make ffmpeg open other addresses.
-            self._container: av.container.InputContainer = av.open(
-                source if path is None else str(path.absolute()),
-                metadata_errors="ignore",
-                container_options={"protocol_whitelist": "file"},
-            )
-        except PermissionError as error:
-            raise AudioError(f"{self.name}: no permission to read it") from error
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise AudioError(
-                f"{self.name}: is no audio file, or a damaged one; give wav, flac, mp3, m4a, ogg, webm, mp4 or the like"
-            ) from error
-        self._track = self._container.streams.best("audio")
-        if self._track is None:
-            self._container.close()
-            raise AudioError(f"{self.name}: there is no audio in it; give a file with an audio track")
         self.damage = None
-        self.seconds, self._exact = _stated_seconds(self._container, self._track, path)
+        self._wanted = track
+        self._links: OggLinks | None = None
+        self._own: BinaryIO | None = None  # opened here, and so closed here
+        self._container: av.container.InputContainer | None = None
+        try:
+            self._open(source, path)
+        except BaseException:
+            self._close()
+            raise
 
     def __enter__(self) -> AudioFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.close()
+        self._close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Give blocks (N,) float32.
@@ -89,58 +80,111 @@ class AudioFile:
         Raises:
             AudioError: there is not one sample in the file.
         """
-        heard_seconds = 0.0
-        skipped = 0
+        skipped, lost_seconds = 0, 0.0
         resampler: Resampler | None = None
         rate = 0
-        for samples, frame_rate in self._decoded():
-            if samples is None:
-                skipped += 1
-                continue
-            if resampler is None or frame_rate != rate:  # a radio recording may change its rate half-way
-                if resampler is not None:
-                    yield resampler.flush()
-                resampler, rate = Resampler(frame_rate, self.sample_rate), frame_rate
-            heard_seconds += len(samples) / rate
-            yield resampler.push(samples)
+        clock = Clock()
+        while True:
+            clock.begin(first_stamp(self._container))
+            for samples, frame_rate, stamp in self._decoded():
+                if samples is None:
+                    skipped, lost_seconds = skipped + 1, lost_seconds + stamp
+                    continue
+                if resampler is None or frame_rate != rate:  # a radio recording may change its rate half-way
+                    if resampler is not None:
+                        yield resampler.flush()
+                    resampler, rate = Resampler(frame_rate, self.sample_rate), frame_rate
+                for silence in _silence(clock.gap(stamp, len(samples) / rate), rate):
+                    yield resampler.push(silence)
+                yield resampler.push(samples)
+            if self._links is None or self._source.failure is not None or not self._links.next():
+                break
+            try:
+                self._open_link(self._links)
+            except AudioError:
+                skipped, lost_seconds = skipped + 1, lost_seconds + LEAST_DAMAGE_SECONDS
+                break
         if resampler is None:
+            self._source.check(self.name)
             problem = "is damaged: none of its audio can be decoded" if skipped else "holds no audio: it is 0 s long"
             raise AudioError(f"{self.name}: {problem}")
         yield resampler.flush()
-        self.damage = self._damage(heard_seconds, skipped)
+        self.damage = self._damage(clock, skipped, lost_seconds)
 
-    def _damage(self, heard_seconds: float, skipped: int) -> str | None:
-        if self._exact and self.seconds is not None and self.seconds - heard_seconds > max(0.5, 0.01 * self.seconds):
+    def _open(self, source: str | os.PathLike[str] | BinaryIO | Pipe, path: Path | None) -> None:
+        file: Any = source
+        if path is not None:
+            _check_file(path)
+            file = self._own = _open_path(path)
+        if not is_seekable(file):
+            file = readable(file, self.name)
+            if is_seekable(file):  # all of it, in a temporary file
+                if self._own is not None:
+                    self._own.close()
+                self._own = file
+        if _is_ogg(file) and (not is_seekable(file) or is_chain(file)):
+            file = self._links = OggLinks(file.read)
+        self._open_link(file)
+        self.seconds, self._end = stated_length(self._container, self._track, file if is_seekable(file) else None)
+
+    def _open_link(self, file: Any) -> None:
+        """Open a container, and find its track."""
+        if self._container is not None:
+            self._container.close()
+        self._source = Source(file, suffix_of(self.name))
+        self._container = open_container(self._source, self.name)
+        self._track, self.note = choose_track(self._container, self._wanted, self.name)
+
+    def _close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        if self._own is not None:
+            self._own.close()
+
+    def _damage(self, clock: Clock, skipped: int, lost_seconds: float) -> str | None:
+        end = clock.seconds if clock.end is None else max(clock.seconds, clock.end)
+        failure = self._source.failure
+        if isinstance(failure, Exception):
+            reason = getattr(failure, "strerror", None) or failure
+            return f"{self.name}: cannot be read beyond {end:.1f} s: {reason}; only what is there was transcribed"
+        if failure is not None:
+            raise failure
+        if self._end is not None and self._end - end > max(0.5, 0.01 * self._end):
             return (
-                f"{self.name}: truncated: it should last {self.seconds:.1f} s and ends at {heard_seconds:.1f} s; "
+                f"{self.name}: truncated: it should last {self._end:.1f} s and ends at {end:.1f} s; "
                 "only what is there was transcribed"
             )
-        if skipped:
+        if lost_seconds >= LEAST_DAMAGE_SECONDS:
             return f"{self.name}: damaged: {skipped} of its packets cannot be decoded; only the rest was transcribed"
         return None
 
-    def _decoded(self) -> Iterator[tuple[np.ndarray | None, int]]:
-        """Mono float32 samples and their rate, frame by frame; None for a packet that cannot be decoded."""
+    def _decoded(self) -> Iterator[tuple[np.ndarray | None, int, float | None]]:
+        """Mono float32 samples, their rate and their time stamp in seconds, frame by frame.
+
+        For a packet that cannot be decoded: None, 0 and its length in seconds.
+        """
         import av
 
         converter = _MonoConverter()
+        stamped = self._container.format.name in STAMPED
         packets = self._container.demux(self._track)
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
                 return
-            except av.FFmpegError:  # the container itself breaks off here
-                yield None, 0
+            except (av.FFmpegError, OSError):  # the container itself breaks off here
+                if self._source.failure is None:
+                    yield None, 0, LEAST_DAMAGE_SECONDS
                 return
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                yield None, 0
+                yield None, 0, _packet_seconds(packet)
                 continue
             for frame in frames:
                 if frame.samples:
-                    yield as_samples(converter(frame), self.name), frame.sample_rate
+                    yield as_samples(converter(frame), self.name), frame.sample_rate, frame.time if stamped else None
 
 
 class _MonoConverter:
@@ -216,29 +260,36 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _stated_seconds(container: Any, track: Any, path: Path | None) -> tuple[float | None, bool]:
-    """How long the audio should be, and whether the file says so itself."""
-    seconds = None
-    if track.duration is not None:
-        seconds = float(track.duration * track.time_base)
-    elif container.duration is not None and len(container.streams) == 1:
-        seconds = container.duration / 1_000_000  # microseconds
-    name = container.format.name
-    if name == "wav" and path is not None and path.is_file() and seconds:
-        return _wav_seconds(path, seconds)
-    if name == "mp3" and path is not None and path.is_file():
-        with path.open("rb") as file:
-            head = file.read(READ_BYTES)
-        return seconds, b"Xing" in head or b"Info" in head
-    return seconds, name in STATES_LENGTH
+def _open_path(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb", buffering=0)
+    except PermissionError as error:
+        raise AudioError(f"{path}: no permission to read it") from error
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _wav_seconds(path: Path, seconds: float) -> tuple[float, bool]:
-    """The length the RIFF header promises; ffmpeg reports what the size of the file allows."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-    promised = int.from_bytes(head[4:8], "little") + len(head)
-    if head[:4] == b"RIFF" and size < promised < UNKNOWN_RIFF_SIZE:
-        return seconds * promised / size, True
-    return seconds, True
+def _is_ogg(file: Any) -> bool:
+    """Whether a file at its beginning, or a pipe, holds Ogg pages."""
+    if not is_seekable(file):
+        return file.head(len(CAPTURE)) == CAPTURE
+    try:
+        file.seek(0)
+        return file.read(len(CAPTURE)) == CAPTURE
+    finally:
+        file.seek(0)
+
+
+def _silence(seconds: float, rate: int) -> Iterator[np.ndarray]:
+    """Zeros (N,) float32 in pieces."""
+    left = round(seconds * rate)
+    while left > 0:
+        size = min(left, round(SILENCE_SECONDS * rate))
+        yield np.zeros(size, np.float32)
+        left -= size
+
+
+def _packet_seconds(packet: av.Packet) -> float:
+    if not packet.duration or packet.time_base is None:
+        return PACKET_SECONDS
+    return float(packet.duration * packet.time_base)

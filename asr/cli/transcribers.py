@@ -9,7 +9,9 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asr.audio.files import AudioFile, RawAudio, looks_like_a_file
+from asr.audio.containers import is_seekable
+from asr.audio.files import AudioFile, RawAudio
+from asr.audio.pipes import Pipe, looks_like_a_file
 from asr.cli.progress import Progress
 from asr.errors import AudioError, RillError, ServerError, UsageError
 from asr.output.files import STDIN, Recording
@@ -136,7 +138,11 @@ def _opened(name: str, sample_rate: int, raw_rate: int | None) -> AudioFile | Ra
         raise UsageError("stdin is a terminal; pipe audio into it, as in: asr transcribe - < speech.wav")
     if raw_rate is not None:
         return RawAudio(stdin, "stdin", raw_rate, sample_rate)
-    head = stdin.peek(12)
+    pipe = Pipe(stdin)
+    head = pipe.head()
     if head and not looks_like_a_file(head):
         raise AudioError("stdin: is no audio file; give --raw-rate if it is raw 16-bit samples")
+    if not is_seekable(stdin):
+        return AudioFile(pipe, sample_rate)
+    stdin.seek(0)
     return AudioFile(stdin, sample_rate)
