@@ -124,6 +124,7 @@ class Recognizer:
         sample_rate: int | None = None,
         *,
         chunk_ms: int = FILE_CHUNK_MS,
+        track: str | int | None = None,
     ) -> Result:
         """Recognise a whole recording.
 
@@ -132,6 +133,8 @@ class Recognizer:
                 int32.
             sample_rate: of an array, in Hz; the model's own when not given.
             chunk_ms: audio given to the model at once; the text does not depend on it.
+            track: of a file with several audio tracks, the number, from 1, or the language as the file tags it; by
+                default the one in the model's language, then the file's default one, then the first.
         Returns:
             One final result from 0 to the length of the recording.
         Raises:
@@ -142,7 +145,7 @@ class Recognizer:
         if isinstance(audio, str | os.PathLike):
             if sample_rate is not None:
                 raise UsageError("sample_rate goes with an array; a file states its own")
-            with AudioFile(audio, self.sample_rate) as file:
+            with AudioFile(audio, self.sample_rate, track) as file:
                 result = self._whole(file, chunk_ms)
             if file.damage is not None:
                 raise DamagedAudioError(file.damage, result)

@@ -216,6 +216,7 @@ class RawAudio:
 
     seconds = None
     damage = None
+    note = None
 
     def __init__(self, stream: BinaryIO, name: str, source_rate: int, sample_rate: int) -> None:
         self.name = name

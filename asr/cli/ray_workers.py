@@ -25,8 +25,8 @@ class RayWorkers:
     that dies is started again, and so is what it was at.
     """
 
-    def __init__(self, count: int, chunk_ms: int, model: str, **options: Any) -> None:
-        """Start workers; ``options`` as for `Recognizer.load`.
+    def __init__(self, count: int, chunk_ms: int, model: str, track: str | None = None, **options: Any) -> None:
+        """Start workers; ``track`` as for `Recognizer.transcribe`, ``options`` as for `Recognizer.load`.
 
         Raises:
             UsageError: Ray is not installed.
@@ -41,7 +41,7 @@ class RayWorkers:
         if self._own_cluster:
             ray.init(log_to_driver=False, logging_level="warning")
         kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1)(_Worker)
-        self._workers = [kind.remote(chunk_ms, model, options) for _ in range(count)]
+        self._workers = [kind.remote(chunk_ms, model, track, options) for _ in range(count)]
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
@@ -83,8 +83,9 @@ class RayWorkers:
 class _Worker:
     """Runs in a process of the cluster."""
 
-    def __init__(self, chunk_ms: int, model: str, options: dict[str, Any]) -> None:
+    def __init__(self, chunk_ms: int, model: str, track: str | None, options: dict[str, Any]) -> None:
         self._chunk_ms = chunk_ms
+        self._track = track
         self._model = model
         self._options = options
 
@@ -102,7 +103,7 @@ class _Worker:
         from asr.errors import AudioError, DamagedAudioError
 
         try:
-            return self._recognizer.transcribe(path, chunk_ms=self._chunk_ms), None
+            return self._recognizer.transcribe(path, chunk_ms=self._chunk_ms, track=self._track), None
         except DamagedAudioError as error:
             return error.result, str(error).replace(path, name)
         except AudioError as error:

@@ -78,6 +78,13 @@ def transcribe(
     raw_rate: Annotated[
         int | None, typer.Option(help="- is raw signed 16-bit little-endian mono samples at this rate in Hz.")
     ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|LANG",
+            help="Of several audio tracks, the number from 1 or the language. [default: English, or the default one]",
+        ),
+    ] = None,
     server: Server = None,
     api_key: ApiKey = None,
     ray: Annotated[bool, typer.Option("--ray", help="Spread the files over a Ray cluster, --jobs at a time.")] = False,
@@ -144,13 +151,13 @@ def transcribe(
         line = DOCUMENTS[formats[0]] if formats[0] in DOCUMENTS else line_format(formats[0], several)
     with ExitStack() as stack:
         if ray:  # which takes long to start
-            transcribed = by_ray(stack, jobs, chunk_ms, model or DEFAULT_MODEL, local) if todo else None
+            transcribed = by_ray(stack, jobs, chunk_ms, model or DEFAULT_MODEL, local, track) if todo else None
         elif server is not None:
-            transcribed = by_server(server, api_key, chunk_ms, raw_rate)
+            transcribed = by_server(server, api_key, chunk_ms, raw_rate, track)
         else:
             batching = _batching(jobs, engine, full_context)
             recognizer = Recognizer.load(model or DEFAULT_MODEL, batching=batching, **local)
-            transcribed = here(recognizer, chunk_ms, raw_rate)
+            transcribed = here(recognizer, chunk_ms, raw_rate, track)
         writer = stack.enter_context(LineWriter(output if folder is None else None))
         shown = stack.enter_context(progress([one.name for one in todo]))
 

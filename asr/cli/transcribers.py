@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from asr.audio.containers import is_seekable
 from asr.audio.files import AudioFile, RawAudio
 from asr.audio.pipes import Pipe, looks_like_a_file
+from asr.cli.main import complain
 from asr.cli.progress import Progress
 from asr.errors import AudioError, RillError, ServerError, UsageError
 from asr.output.files import STDIN, Recording
@@ -37,27 +38,31 @@ class Outcome(NamedTuple):
 Transcribed = Callable[[Recording, Progress, Event], Outcome]
 
 
-def here(recognizer: Recognizer, chunk_ms: int, raw_rate: int | None) -> Transcribed:
+def here(recognizer: Recognizer, chunk_ms: int, raw_rate: int | None, track: str | None = None) -> Transcribed:
     """By this process."""
 
     def begin() -> AbstractContextManager[Transcript]:
         return nullcontext(Transcript(recognizer))
 
-    return partial(_transcribed, begin, recognizer.sample_rate, chunk_ms, raw_rate)
+    return partial(_transcribed, begin, recognizer.sample_rate, chunk_ms, raw_rate, track)
 
 
-def by_server(address: str, api_key: str | None, chunk_ms: int, raw_rate: int | None) -> Transcribed:
+def by_server(
+    address: str, api_key: str | None, chunk_ms: int, raw_rate: int | None, track: str | None = None
+) -> Transcribed:
     """By a server; raises UsageError for an address that cannot be one."""
     from asr.client import SAMPLE_RATE, Client
 
-    return partial(_transcribed, Client(address, api_key).transcript, SAMPLE_RATE, chunk_ms, raw_rate)
+    return partial(_transcribed, Client(address, api_key).transcript, SAMPLE_RATE, chunk_ms, raw_rate, track)
 
 
-def by_ray(stack: ExitStack, jobs: int, chunk_ms: int, model: str, options: dict[str, Any]) -> Transcribed:
+def by_ray(
+    stack: ExitStack, jobs: int, chunk_ms: int, model: str, options: dict[str, Any], track: str | None = None
+) -> Transcribed:
     """By workers of a Ray cluster, which end with the stack."""
     from asr.cli.ray_workers import RayWorkers
 
-    workers = stack.enter_context(RayWorkers(jobs, chunk_ms, model, **options))
+    workers = stack.enter_context(RayWorkers(jobs, chunk_ms, model, track, **options))
 
     def transcribed(recording: Recording, shown: Progress, stop: Event) -> Outcome:
         shown.begin(recording.name, None)
@@ -77,12 +82,15 @@ def _transcribed(
     sample_rate: int,
     chunk_ms: int,
     raw_rate: int | None,
+    track: str | None,
     recording: Recording,
     shown: Progress,
     stop: Event,
 ) -> Outcome:
     try:
-        with _opened(recording.name, sample_rate, raw_rate) as audio, begin() as transcript:
+        with _opened(recording.name, sample_rate, raw_rate, track) as audio, begin() as transcript:
+            if audio.note is not None:
+                complain(audio.note)
             shown.begin(recording.name, audio.seconds)
             try:
                 chunk = chunk_ms * sample_rate // 1_000
@@ -130,9 +138,9 @@ def _recognise(
     return transcript.result(), interrupted
 
 
-def _opened(name: str, sample_rate: int, raw_rate: int | None) -> AudioFile | RawAudio:
+def _opened(name: str, sample_rate: int, raw_rate: int | None, track: str | None) -> AudioFile | RawAudio:
     if name != STDIN:
-        return AudioFile(name, sample_rate)
+        return AudioFile(name, sample_rate, track)
     stdin = sys.stdin.buffer
     if stdin.isatty():
         raise UsageError("stdin is a terminal; pipe audio into it, as in: asr transcribe - < speech.wav")
@@ -143,6 +151,6 @@ def _opened(name: str, sample_rate: int, raw_rate: int | None) -> AudioFile | Ra
     if head and not looks_like_a_file(head):
         raise AudioError("stdin: is no audio file; give --raw-rate if it is raw 16-bit samples")
     if not is_seekable(stdin):
-        return AudioFile(pipe, sample_rate)
+        return AudioFile(pipe, sample_rate, track)
     stdin.seek(0)
-    return AudioFile(stdin, sample_rate)
+    return AudioFile(stdin, sample_rate, track)
