@@ -21,7 +21,7 @@ from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import load_audio, read_manifest
 from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
-from asr.decoding.word_alignment import Aligner
+from asr.decoding.word_alignment import WordAligner
 from asr.errors import DataError
 from asr.lm.folder import LanguageModel
 from asr.streaming.endpoint import NO_ENDPOINTS, EndpointRule
@@ -77,7 +77,7 @@ class Played:
         return self._rows[state[1] :], self.start()
 
 
-def joined(table: Path, sources: list[str], aligner: Aligner, rate: int) -> list[Recording]:
+def joined(table: Path, sources: list[str], aligner: WordAligner, rate: int) -> list[Recording]:
     utterances = [utterance for utterance in read_manifest(table).utterances if utterance.source in sources]
     random = np.random.default_rng(0)
     found = []
@@ -135,7 +135,7 @@ def main() -> None:
     model = LanguageModel.open(package.language_model, package.phones, units_of(package).weights)
     decoder = GraphDecoder(model, units=units_of(package))
     rate = package.rates.sample_rate
-    aligner = Aligner(package, Lexicon.load())
+    aligner = WordAligner(package, Lexicon.load())
     sources = options.sources.split(",")
     recordings = joined(options.table, sources, aligner, rate)
     played = [Played(engine, recording.samples) for recording in recordings]

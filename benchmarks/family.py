@@ -34,7 +34,7 @@ from asr import Recognizer
 from asr.acoustic.export import load_acoustic_model
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import Utterance, load_audio, read_manifest
-from asr.decoding.word_alignment import Aligner
+from asr.decoding.word_alignment import WordAligner
 from asr.errors import DataError
 from asr.evaluation.gradients import GradientDistance, draw, measure
 from asr.evaluation.score import TOTAL, Hypothesis, score
@@ -97,7 +97,7 @@ def errors(system: System, pieces: Pieces, lm: Path, lexicon: Lexicon) -> Row:
     return row
 
 
-def delay(system: System, pieces: Pieces, lm: Path, aligner: Aligner) -> Row:
+def delay(system: System, pieces: Pieces, lm: Path, aligner: WordAligner) -> Row:
     """Seconds until a word is shown; of the words that the final text has right."""
     rates = ModelPackage.open(system.folder).rates
     waits = (rates.delay_frames + (rates.block_frames - 1) / 2) * rates.frame_samples / rates.sample_rate
@@ -251,7 +251,7 @@ def main() -> None:
     pieces = [(utterance, load_audio(utterance, RATE)) for utterance in read_manifest(options.table).utterances]
     own = [piece for piece in pieces if piece[0].source == options.source][:: options.every]
     lexicon, shipped = Lexicon.load(), ModelPackage.open(DEFAULT_MODEL)
-    aligner = Aligner(shipped, lexicon)
+    aligner = WordAligner(shipped, lexicon)
     parts: dict[str, dict[str, Row]] = {}
     if options.json and options.json.is_file():
         parts = json.loads(options.json.read_text(encoding="utf-8"))["parts"]

@@ -18,7 +18,7 @@ import numpy as np
 from asr import Recognizer
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import load_audio, read_manifest
-from asr.decoding.word_alignment import Aligner
+from asr.decoding.word_alignment import WordAligner
 from asr.errors import DataError
 from asr.words.lexicon import Lexicon
 
@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, engine=options.engine, decoder=options.decoder)
     package = ModelPackage.open(options.model)
-    aligner = Aligner(package, Lexicon.load())
+    aligner = WordAligner(package, Lexicon.load())
     rate = recognizer.sample_rate
     chunk = options.chunk_ms * rate // 1_000
     found, late, utterances = [], 0, 0

@@ -11,15 +11,15 @@ from conftest import SAMPLE_RATE, SAMPLES
 from asr.acoustic.folder import ModelPackage
 from asr.audio.files import AudioFile
 from asr.cli.main import main
-from asr.decoding.word_alignment import Aligner
+from asr.decoding.word_alignment import WordAligner
 from asr.errors import DataError
 from asr.words.lexicon import Lexicon
 
 
 @pytest.fixture(scope="module")
-def aligner(shipped_recognizer) -> Aligner:
+def aligner(shipped_recognizer) -> WordAligner:
     package = ModelPackage.open("rill-en-small")
-    return Aligner(package, Lexicon.load())
+    return WordAligner(package, Lexicon.load())
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def sample() -> tuple[np.ndarray, str]:
         return np.concatenate(list(file)), (SAMPLES / "weather.txt").read_text()
 
 
-def test_words_come_in_order_and_inside_the_recording(aligner: Aligner, sample: tuple[np.ndarray, str]) -> None:
+def test_words_come_in_order_and_inside_the_recording(aligner: WordAligner, sample: tuple[np.ndarray, str]) -> None:
     samples, text = sample
     words = aligner.align(samples, text.upper() + ".")
     assert [word.text for word in words] == text.split()
@@ -37,7 +37,7 @@ def test_words_come_in_order_and_inside_the_recording(aligner: Aligner, sample: 
     assert all(word.start_seconds < word.end_seconds and 0 < word.confidence <= 1 for word in words)
 
 
-def test_silence_before_moves_every_word(aligner: Aligner, sample: tuple[np.ndarray, str]) -> None:
+def test_silence_before_moves_every_word(aligner: WordAligner, sample: tuple[np.ndarray, str]) -> None:
     samples, text = sample
     frame = aligner._engine.rates.frame_samples
     early = aligner.align(samples, text)
@@ -47,7 +47,7 @@ def test_silence_before_moves_every_word(aligner: Aligner, sample: tuple[np.ndar
     assert np.median(moved) == pytest.approx(shift, abs=0.05)
 
 
-def test_the_text_that_is_spoken_is_likelier_than_another(aligner: Aligner, sample: tuple[np.ndarray, str]) -> None:
+def test_the_text_that_is_spoken_is_likelier_than_another(aligner: WordAligner, sample: tuple[np.ndarray, str]) -> None:
     samples, text = sample
     right = np.mean([word.confidence for word in aligner.align(samples, text)])
     wrong = np.mean([word.confidence for word in aligner.align(samples, "please turn off the kitchen lights at once")])
@@ -56,7 +56,7 @@ def test_the_text_that_is_spoken_is_likelier_than_another(aligner: Aligner, samp
 
 @pytest.mark.parametrize(("text", "complaint"), [("...", "no words"), ("word " * 200, "too short"), ("4", "spell")])
 def test_what_cannot_be_aligned_is_said(
-    aligner: Aligner, sample: tuple[np.ndarray, str], text: str, complaint: str
+    aligner: WordAligner, sample: tuple[np.ndarray, str], text: str, complaint: str
 ) -> None:
     with pytest.raises(DataError, match=complaint):
         aligner.align(sample[0], text)

@@ -45,10 +45,10 @@ def corpus(store):
         utterance.id: {
             "id": utterance.id,
             "text": utterance.text,
-            "frames": int(length),
-            "score": -10.0,
-            "words": [],
-            "phones": f"SIL {length // 2} AA {length - length // 2}",
+            "mismatch": 0.5,
+            "words": [-1, 0],
+            "phones": "<blank> AA",
+            "ends": [int(length) // 6, int(length) // 3],
         }
         for utterance, length in zip(store.utterances, frames, strict=True)
     }
@@ -169,7 +169,7 @@ def test_added_silence_moves_targets_with_the_speech(corpus):
 def test_doubtful_transcripts_are_left_out_and_named(store):
     lines = {
         "u0": {"id": "u0", "text": "", "failure": "the text does not fit the audio"},
-        "u1": {"id": "u1", "text": "", "score": -70.0, "phones": "SIL 3", "words": []},
+        "u1": {"id": "u1", "text": "", "mismatch": 3.0, "phones": "<blank>", "ends": [3], "words": [-1]},
     }
     corpus = Corpus([store], CONFIG, LEXICON, AlignmentStore(lines))
     assert {row.id: row.reason.split(":")[0] for row in corpus.rejected} == {

@@ -30,7 +30,8 @@ SMALL = (
     "1",
     "--variants",
     "1",
-    "--no-align",
+    "--align-with",
+    "none",
     "--batch-seconds",
     "20",
     "--threads",
@@ -158,9 +159,8 @@ def test_a_killed_run_resumes_with_the_same_curve(asr, uninterrupted, tmp_path, 
 
 
 def test_states_are_learnt_then_set_apart_from_their_rivals(asr, tables, small, uninterrupted, tmp_path):
-    pytest.importorskip("pocketsphinx")
     first, second, model = tmp_path / "first", tmp_path / "second", tmp_path / "model"
-    options = ("train", tables[0], "--dev", tables[1], *small, "--align", "--epochs", "2")
+    options = ("train", tables[0], "--dev", tables[1], *small, "--align-with", "rill-en-small", "--epochs", "2")
     assert asr(*options, "--run", first).returncode == 0
     assert float(curve(first)[-1]["aligned"]) > 0
     done = asr(*options, "--run", second, "--discriminative", "--start-from", first)
@@ -171,8 +171,9 @@ def test_states_are_learnt_then_set_apart_from_their_rivals(asr, tables, small, 
     said = asr("align", SAMPLES / "greeting.wav", SAMPLES / "greeting.txt", "--model", model)
     assert said.returncode == 0 and len(said.stdout.splitlines()) == 7, said.stderr
 
-    for start, complaint in (("--no-align", "needs alignments"), ("--align", "has not learnt states")):
-        refused = asr(*options, start, "--run", tmp_path / start, "--discriminative", "--start-from", uninterrupted[1])
+    for start, complaint in (("none", "needs alignments"), ("rill-en-small", "has not learnt states")):
+        stage = ("--run", tmp_path / start, "--discriminative", "--start-from", uninterrupted[1])
+        refused = asr(*options, "--align-with", start, *stage)
         assert refused.returncode == 2 and complaint in refused.stderr and "Traceback" not in refused.stderr
 
 

@@ -27,7 +27,7 @@ def align(
 
     from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
     from asr.audio.files import AudioFile
-    from asr.decoding.word_alignment import Aligner
+    from asr.decoding.word_alignment import WordAligner
     from asr.errors import DataError, UsageError
     from asr.words.lexicon import Lexicon, read_entries
 
@@ -41,7 +41,7 @@ def align(
     package = ModelPackage.open(model or DEFAULT_MODEL)
     with AudioFile(audio, package.rates.sample_rate) as file:
         samples = np.concatenate([np.zeros(0, np.float32), *file])
-    for word in Aligner(package, lexicon).align(samples, said):
+    for word in WordAligner(package, lexicon).align(samples, said):
         if format == "jsonl":
             print(json.dumps(asdict(word)))
         else:

@@ -32,6 +32,14 @@ RescoreBest = Annotated[int | None, typer.Option(help="Likeliest sentences that 
 RescoreAlone = Annotated[
     bool, typer.Option("--rescore-alone", help="Weigh each utterance as if nothing had been said before it.")
 ]
+AlignWith = Annotated[
+    str | None,
+    typer.Option(
+        "--align-with",
+        metavar="MODEL",
+        help="Learn states from alignments by this model; none: CTC alone, from scratch. [default: the shipped one]",
+    ),
+]
 Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
 FullContext = Annotated[
     bool,

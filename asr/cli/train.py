@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.options import AlignWith
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,7 @@ def train(
         Path | None, typer.Option(help="Folder of features and alignments, to share between runs. [default: RUN/cache]")
     ] = None,
     variants: Annotated[int, typer.Option(help="Versions of each recording; all but one augmented.", min=1)] = 4,
-    align: Annotated[bool, typer.Option(help="Learn the state of each frame, by forced alignment, beside CTC.")] = True,
+    align_with: AlignWith = None,
     epochs: Annotated[int, typer.Option(min=1)] = 30,
     batch_seconds: Annotated[float, typer.Option(help="Audio in a batch, padding included.")] = 80.0,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-3,
@@ -127,6 +129,7 @@ def train(
     with training_extra():
         import torch
 
+        from asr.acoustic.folder import DEFAULT_MODEL
         from asr.data.augment_mels import MelAugment
         from asr.data.prepare import RecipeOptions, prepare, write_rejected
         from asr.data.specaugment import SpecAugment
@@ -171,7 +174,7 @@ def train(
         segments=_segments(segment_seconds, pass_state, recording_seconds),
         parts=team.parts,
     )
-    recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
+    recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align_with or DEFAULT_MODEL, seed)
     run.mkdir(parents=True, exist_ok=True)
     # The first process computes the features, the others find them in the cache.
     with team.fabric.rank_zero_first(), bar(console) as shown:
@@ -183,6 +186,7 @@ def train(
             workers,
             lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
             team.parts,
+            team.fabric.device,
         )
     if team.first:
         write_rejected(corpus.rejected, run / "rejected.tsv")

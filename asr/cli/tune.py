@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import LanguageModelFolder
+from asr.cli.options import AlignWith, LanguageModelFolder
 
 if TYPE_CHECKING:
     from asr.tuning.decoding_trial import DecodingTrial
@@ -48,7 +48,7 @@ def tune(
         Path | None, typer.Option(help="Folder of features and alignments to share. [default: STUDY/cache]")
     ] = None,
     variants: Annotated[int, typer.Option(help="Versions of each recording; all but one augmented.", min=1)] = 1,
-    align: Annotated[bool, typer.Option(help="Start from frame-level targets by forced alignment.")] = True,
+    align_with: AlignWith = None,
     views: Annotated[int, typer.Option(help="Views of each utterance in a batch, 1 or 2.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the search and of every training.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -66,6 +66,7 @@ def tune(
 
     from rich.console import Console
 
+    from asr.acoustic.folder import DEFAULT_MODEL
     from asr.cli.training_extra import training_extra
     from asr.errors import UsageError
 
@@ -84,6 +85,7 @@ def tune(
         raise UsageError("give tables to learn from, or --decoder MODEL to tune the decoding of a model; not both")
     if goal not in GOALS:
         raise UsageError(f"--minimise {goal} is unknown; give {', '.join(GOALS)}")
+    align_with = align_with or DEFAULT_MODEL
     if decoder is not None:
         dimensions, trial = _decoding(study, space, decoder, dev, lm, every)
         goal = "wer"
@@ -98,7 +100,7 @@ def tune(
             rooms,
             cache or study / "cache",
             variants,
-            align,
+            align_with,
             views,
             seed,
             goal,
@@ -112,7 +114,7 @@ def tune(
             "noise": str(noise),
             "rooms": str(rooms),
             "variants": variants,
-            "align": align,
+            "align_with": align_with,
             "views": views,
         }
     options = StudyOptions(dimensions, GOALS[goal], about, sampler, pruner, seed)
@@ -157,7 +159,7 @@ def _training(
     rooms: Path | None,
     cache: Path,
     variants: int,
-    align: bool,
+    align_with: str,
     views: int,
     seed: int,
     goal: str,
@@ -168,7 +170,7 @@ def _training(
     from asr.data.prepare import RecipeOptions
     from asr.tuning.training_trial import TrainingTrial
 
-    recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align, seed)
+    recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align_with, seed)
     return TrainingTrial(study, recipe, cache, goal, views, None, seed, device, precision, threads)
 
 

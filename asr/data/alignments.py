@@ -1,36 +1,141 @@
-"""Forced alignments of a whole manifest on disk: one JSON line an utterance, appended as they are computed.
+"""Forced alignments of a whole manifest by a model, kept on disk: a JSON line per utterance, appended batch by batch.
 
-A line is `{"id", "text", "frames", "score", "phones": "SIL 13 M 18 AE 10 ...", "words": [[first frame, end frame,
-score], ...]}`, the phones with their lengths in frames; or `{"id", "text", "failure"}`.
+The first line is `{"format": 2, "model": identity}`. An utterance is `{"id", "text", "mismatch", "phones": "<blank> M
+AE ...", "ends": [13, 31, ...], "words": [-1, 0, 0, ...]}`, run by run as in `asr.acoustic.forced_alignment.Alignment`;
+or `{"id", "text", "failure"}`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from asr.acoustic.folder import ModelPackage
+from asr.acoustic.forced_alignment import (
+    Alignment,
+    PronunciationGraph,
+    align_batch,
+    batches_by_length,
+    ctc_scores,
+    ctc_states,
+)
+from asr.acoustic.phone_states import Biphones
 from asr.data.manifest import Manifest, Utterance, load_audio
-from asr.data.phone_alignment import HOP_SECONDS, AlignedWord, Aligner, Alignment, phone_id
-from asr.errors import DataError, RillError
-from asr.words.lexicon import Lexicon
+from asr.errors import DataError, RillError, UsageError
+from asr.words.tokens import PHONES, TokenTable
 
 if TYPE_CHECKING:
+    from asr.models.acoustic import AcousticModel
     from asr.words.letter_to_sound import Pronunciation
 
 FILE_NAME = "alignments.jsonl"
-_UTTERANCES_A_TASK = 8
+STORE_VERSION = 2  # 1 held PocketSphinx's alignments
+BATCH_FRAMES = {"cpu": 8_000, "cuda": 150_000}  # acoustic frames, with padding, that are aligned at once
+MEL_FRAMES = 3  # in an acoustic frame
+# A transcript of something else raises the mismatch of clear speech by three nats and that of strong accents by one;
+# within a source right transcripts keep within a few times the distance from the median to the upper quartile.
+SPREADS = 4.0
+LEAST_SPREAD = 0.02  # nats
+WORST_MISMATCH = 2.0  # whatever is usual in a source
+LEAST_OF_SOURCE = 20  # utterances; a smaller source is judged by all utterances together
+FULL_SCALE = 32_768.0  # of int16 samples
+_PHONES = TokenTable(PHONES)
 
 
-class AlignmentStore:
-    """Read-only view of a folder that `align_manifest` has filled, wholly or so far."""
+class PhoneAligner:
+    """Aligns utterances by the states that a network predicts, or by its CTC phones where it has no states."""
+
+    def __init__(
+        self,
+        network: AcousticModel,
+        biphones: Biphones | None,
+        pronounce: Callable[[str], tuple[Pronunciation, ...]],
+        device: str | torch.device = "cpu",
+        identity: str = "",
+    ) -> None:
+        """Align by a network.
+
+        Args:
+            network: is moved to the device and put into evaluation mode.
+            biphones: the table of its states, None where it has none.
+            pronounce: gives the pronunciations of a word, the likeliest first.
+            device: on which it is computed.
+            identity: tells stored alignments by this network from those by others.
+        """
+        self.network = network.to(device).eval()
+        self.identity = identity
+        self.device = torch.device(device)
+        self.biphones = biphones or ctc_states(network.config.phones)
+        self._head = "states" if biphones else "phones"
+        self.pronounce = pronounce
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path,
+        pronounce: Callable[[str], tuple[Pronunciation, ...]],
+        device: str | torch.device = "cpu",
+    ) -> PhoneAligner:
+        """Align by a model folder, shipped or one's own.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            ModelError: a file of it is missing, altered or not understood.
+            UsageError: its phones are others than the dictionary's.
+        """
+        from asr.acoustic.export import load_acoustic_model
+
+        package = ModelPackage.open(name_or_path)
+        if package.phones.symbols != PHONES:
+            raise UsageError(f"{package.folder} has other phones than the dictionary; align with another model")
+        identity = hashlib.sha256((package.folder / "config.json").read_bytes()).hexdigest()
+        return cls(load_acoustic_model(package.folder), package.biphones, pronounce, device, identity)
+
+    def graph(self, text: str) -> PronunciationGraph:
+        """All ways to pronounce a text in normal form. Raises `DataError` for a word without a pronunciation."""
+        return PronunciationGraph.of([[*map(_PHONES.encode, self.pronounce(word))] for word in text.split()])
+
+    def frames(self, samples: int) -> int:
+        """Acoustic frames that begin within so many samples."""
+        return -(-samples // self.network.config.frame_samples)
+
+    @torch.inference_mode()
+    def align(
+        self, audio: Sequence[np.ndarray | Tensor], graphs: Sequence[PronunciationGraph]
+    ) -> list[Alignment | None]:
+        """Align a batch.
+
+        Args:
+            audio: of each utterance (N,) samples at the network's rate: float in [-1, 1], or int16.
+            graphs: of its text.
+        Returns:
+            The alignment of each utterance, None where its audio is too short for its text.
+        """
+        config = self.network.config
+        frames = [self.frames(len(samples)) for samples in audio]
+        steps = config.whole_blocks(max(frames) + config.delay_frames)
+        padded = torch.zeros(len(audio), (steps - 1) * config.frame_samples + config.window_samples)
+        for row, samples in enumerate(map(torch.as_tensor, audio)):
+            scale = 1.0 if samples.is_floating_point() else FULL_SCALE
+            padded[row, : len(samples)] = samples / scale
+        log_probs, _ = self.network(padded.to(self.device))
+        scores = log_probs.states if self._head == "states" else ctc_scores(log_probs.phones)
+        return align_batch(scores, frames, graphs, self.biphones)
+
+
+class AlignmentStore(Mapping[str, Alignment]):
+    """Alignments by utterance: a view of a folder that `align_manifest` has filled, wholly or so far."""
 
     def __init__(self, lines: Mapping[str, dict]) -> None:
+        """Take the lines of a file by the ids of their utterances."""
         self._lines = lines
 
     @classmethod
@@ -38,19 +143,19 @@ class AlignmentStore:
         """Read the folder's alignments. A last line that is still being written is left out.
 
         Raises:
-            DataError: the folder has no alignments, or a line of the file is damaged.
+            DataError: the folder has no alignments, or those of another version, or a line of the file is damaged.
         """
         path = Path(folder) / FILE_NAME
         if not path.is_file():
             raise DataError(f"{folder} has no {FILE_NAME}; compute the alignments first")
-        return cls({line["id"]: line for line in _read_lines(path)})
+        header, lines = _read(path)
+        if header is None or header["format"] != STORE_VERSION:
+            raise DataError(f"{path} is of another version of Rill; delete it to align anew")
+        return cls(lines)
 
     def __len__(self) -> int:
         """Number of utterances aligned."""
         return sum("failure" not in line for line in self._lines.values())
-
-    def __contains__(self, utterance_id: str) -> bool:
-        return "failure" not in self._lines.get(utterance_id, {"failure": ""})
 
     def __iter__(self) -> Iterator[str]:
         """Ids of the utterances aligned."""
@@ -61,117 +166,164 @@ class AlignmentStore:
         """Utterances that could not be aligned, with the reason."""
         return {identity: line["failure"] for identity, line in self._lines.items() if "failure" in line}
 
-    def phones(self, utterance_id: str) -> np.ndarray | None:
-        """(F,) int8: the phone id of each front-end frame (10 ms), 0 for silence; None when it is not aligned."""
-        if utterance_id not in self:
-            return None
-        fields = self._lines[utterance_id]["phones"].split()
-        return np.repeat(np.array([phone_id(phone) for phone in fields[::2]], np.int8), np.array(fields[1::2], int))
+    def doubts(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Why transcripts are not believed, by utterance: those that do not align, and outliers of their source.
 
-    def score(self, utterance_id: str) -> float | None:
-        """Mean score a speech frame, see `asr.data.phone_alignment.Alignment`; None when it is not aligned."""
-        return self._lines[utterance_id]["score"] if utterance_id in self else None
+        Args:
+            sources: of the utterances to look at, by their ids.
+        """
+        there = [identity for identity in sources if identity in self]
+        mismatches = [self._lines[identity]["mismatch"] for identity in there]
+        limits = mismatch_limits(mismatches, [sources[identity] for identity in there])
+        doubts = {
+            identity: f"its transcript does not align with its audio: {reason}"
+            for identity, reason in self.failures.items()
+            if identity in sources
+        }
+        for identity, mismatch, limit in zip(there, mismatches, limits.tolist(), strict=True):
+            if mismatch > limit:
+                doubts[identity] = (
+                    f"its transcript aligns badly with its audio: mismatch {mismatch:.2f}, "
+                    f"in its source at most {limit:.2f} is usual"
+                )
+        return doubts
 
-    def words(self, utterance_id: str) -> tuple[AlignedWord, ...] | None:
-        """The words with their times in seconds and scores; None when it is not aligned."""
-        if utterance_id not in self:
-            return None
+    def __getitem__(self, utterance_id: str) -> Alignment:
         line = self._lines[utterance_id]
-        return tuple(
-            AlignedWord(word, round(start * HOP_SECONDS, 2), round(end * HOP_SECONDS, 2), score)
-            for word, (start, end, score) in zip(line["text"].split(), line["words"], strict=True)
-        )
+        if "failure" in line:
+            raise KeyError(utterance_id)
+        phones = np.array(_PHONES.encode(line["phones"].split()))
+        return Alignment(phones, np.array(line["ends"]), np.array(line["words"]), line["mismatch"])
+
+    def phones(self, utterance_id: str) -> np.ndarray | None:
+        """(F,) int8: the phone id of each mel frame, 0 for silence; None when it is not aligned."""
+        alignment = self.get(utterance_id)
+        if alignment is None:
+            return None
+        return np.repeat(alignment.phones.astype(np.int8), MEL_FRAMES * (alignment.ends - alignment.starts))
+
+
+def mismatch_limits(mismatches: Sequence[float], sources: Sequence[str]) -> np.ndarray:
+    """The mismatch (U,) above which each of U utterances is an outlier, by the median of its source.
+
+    Args:
+        mismatches: of the alignments.
+        sources: of the utterances.
+    """
+    values, names = np.asarray(mismatches, float), np.asarray(sources)
+    limits = np.empty(len(values))
+    for name in np.unique(names):
+        members = names == name
+        usual = values[members] if members.sum() >= LEAST_OF_SOURCE else values
+        middle, upper = np.quantile(usual, (0.5, 0.75))
+        limits[members] = min(WORST_MISMATCH, middle + SPREADS * (upper - middle + LEAST_SPREAD))
+    return limits
 
 
 def align_manifest(
     manifest: Manifest,
-    lexicon: Lexicon,
+    aligner: PhoneAligner,
     folder: Path | str,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> AlignmentStore:
     """Align every utterance of `manifest` and keep the result in `folder`.
 
-    Can be stopped at any time and started again: what the folder has for an utterance with the same text is not
-    computed twice. Failures are recorded with their reason, not raised. `progress(done, total)` is called after each
-    utterance.
+    Can be stopped at any time and started again: what the folder has for an utterance with the same text by the same
+    model is not computed twice; what it has by another model is discarded. Failures are recorded with their reason, not
+    raised.
+
+    Args:
+        manifest: of utterances.
+        aligner: aligns them.
+        folder: of the result.
+        workers: threads that decode audio while the network runs.
+        progress: called with (done, all) utterances after each batch.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    present = {line["id"]: line["text"] for line in _read_lines(path, repair=True)} if path.is_file() else {}
-    pending = [utterance for utterance in manifest.utterances if present.get(utterance.id) != utterance.text]
+    header = {"format": STORE_VERSION, "model": aligner.identity}
+    present: Mapping[str, dict] = {}
+    if path.is_file():
+        found, present = _read(path, repair=True)
+        if found != header:
+            path.unlink()
+            present = {}
+    pending = [one for one in manifest.utterances if present.get(one.id, {}).get("text") != one.text]
     done, total = len(manifest.utterances) - len(pending), len(manifest.utterances)
-    vocabulary = {word for utterance in pending for word in utterance.text.split()}
-    pronunciations = {word: lexicon.pronounce(word) for word in sorted(vocabulary)}
     with open(path, "a", encoding="utf-8") as file:
-        for line in _align_all(pending, pronunciations, workers):
-            file.write(json.dumps(line) + "\n")
+        if not file.tell():
+            file.write(json.dumps(header) + "\n")
+        for lines in _align_all(pending, aligner, workers):
+            file.writelines(json.dumps(line) + "\n" for line in lines)
             file.flush()
-            done += 1
+            done += len(lines)
             if progress is not None:
                 progress(done, total)
     return AlignmentStore.open(folder)
 
 
-def _align_all(
-    utterances: list[Utterance], pronunciations: Mapping[str, tuple[Pronunciation, ...]], workers: int
-) -> Iterator[dict]:
-    if workers <= 1:
-        aligner = Aligner(pronunciations.__getitem__)
-        yield from (_align_one(aligner, utterance) for utterance in utterances)
-    elif utterances:
-        context = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, PyAV) can hang
-        with context.Pool(workers, _start_worker, (pronunciations,)) as pool:
-            yield from pool.imap_unordered(_work, utterances, chunksize=_UTTERANCES_A_TASK)
+def _align_all(utterances: Sequence[Utterance], aligner: PhoneAligner, workers: int) -> Iterator[list[dict]]:
+    """Lines of the file, batch by batch; the audio of a batch is decoded while the one before is aligned."""
+    rate = aligner.network.config.frontend.sample_rate
+    frames = [aligner.frames(round(utterance.seconds * rate)) for utterance in utterances]
+    most = BATCH_FRAMES.get(aligner.device.type, BATCH_FRAMES["cpu"])
+    batches = [[utterances[number] for number in batch] for batch in batches_by_length(frames, most)]
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+
+        def decode(batch: list[Utterance]) -> list:
+            return [pool.submit(load_audio, utterance, rate) for utterance in batch]
+
+        coming = decode(batches[0]) if batches else []
+        for number, batch in enumerate(batches):
+            audio, coming = coming, decode(batches[number + 1]) if number + 1 < len(batches) else []
+            yield _align_some(batch, [lambda future=future: future.result() for future in audio], aligner)
 
 
-_aligner: Aligner | None = None  # of a worker process
-
-
-def _start_worker(pronunciations: Mapping[str, tuple[Pronunciation, ...]]) -> None:
-    global _aligner
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends its workers
-    _aligner = Aligner(pronunciations.__getitem__)
-
-
-def _work(utterance: Utterance) -> dict:
-    assert _aligner is not None
-    return _align_one(_aligner, utterance)
-
-
-def _align_one(aligner: Aligner, utterance: Utterance) -> dict:
-    line = {"id": utterance.id, "text": utterance.text}
-    try:
-        return line | _encode(aligner.align(load_audio(utterance), utterance.text))
-    except RillError as error:
-        return line | {"failure": str(error)}
+def _align_some(
+    utterances: Sequence[Utterance], audio: Sequence[Callable[[], np.ndarray]], aligner: PhoneAligner
+) -> list[dict]:
+    lines = [{"id": utterance.id, "text": utterance.text} for utterance in utterances]
+    rows, samples, graphs = [], [], []
+    for row, (utterance, decoded) in enumerate(zip(utterances, audio, strict=True)):
+        try:
+            samples.append(decoded())
+            graphs.append(aligner.graph(utterance.text))
+            rows.append(row)
+        except RillError as error:
+            del samples[len(graphs) :]
+            lines[row]["failure"] = str(error)
+    for row, alignment in zip(rows, aligner.align(samples, graphs) if rows else (), strict=True):
+        lines[row] |= {"failure": "its audio is too short for its text"} if alignment is None else _encode(alignment)
+    return lines
 
 
 def _encode(alignment: Alignment) -> dict:
     return {
-        "frames": alignment.frames,
-        "score": alignment.score,
-        "phones": " ".join(f"{phone} {end - start}" for phone, start, end in alignment.phones),
-        "words": [
-            [round(word.start_seconds / HOP_SECONDS), round(word.end_seconds / HOP_SECONDS), word.score]
-            for word in alignment.words
-        ],
+        "mismatch": round(alignment.mismatch, 3),
+        "phones": " ".join(_PHONES.decode(alignment.phones.tolist())),
+        "ends": alignment.ends.tolist(),
+        "words": alignment.words.tolist(),
     }
 
 
-def _read_lines(path: Path, repair: bool = False) -> list[dict]:
-    """Parse the complete lines; with `repair`, cut a torn last line off the file so that appending is safe."""
+def _read(path: Path, repair: bool = False) -> tuple[dict | None, dict[str, dict]]:
+    """The header, None where there is none, and complete lines by id; with `repair`, a torn last one is cut off."""
     content = path.read_bytes()
     complete = content.rfind(b"\n") + 1
     if repair and complete < len(content):
         with open(path, "r+b") as file:
             file.truncate(complete)
-    lines = []
-    for number, line in enumerate(content[:complete].splitlines(), start=1):
+    header, lines = None, {}
+    for number, raw in enumerate(content[:complete].splitlines(), start=1):
         try:
-            lines.append(json.loads(line))
-            lines[-1]["id"], lines[-1]["text"]
+            line = json.loads(raw)
+            if number == 1 and "format" in line:
+                header = line
+            else:
+                lines[line["id"]] = line
+                line["text"]
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{path}, line {number} is damaged; delete the file to align anew") from None
-    return lines
+    return header, lines

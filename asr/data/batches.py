@@ -24,7 +24,6 @@ SILENCE_PROBABILITY = 0.2  # of more digital silence before an utterance, and of
 LONGEST_SILENCE_FRAMES = 33
 IGNORED = -100  # frame target of a frame that nobody has aligned
 NO_CHAIN = (np.zeros(0, int), np.zeros(0, int))  # of an utterance that nobody has aligned
-WORST_SCORE = -45.0  # of a forced alignment: below it most transcripts are of something else
 
 
 class Batch(NamedTuple):
@@ -89,6 +88,8 @@ class Corpus:
         characters, phones = TokenTable(CHARACTERS), TokenTable(PHONES)
         examples: list[Example] = []
         rejected: list[Rejected] = []
+        sources = {utterance.id: utterance.source for store in self.stores for utterance in store.utterances}
+        doubts = alignments.doubts(sources) if alignments else {}
         for number, store in enumerate(self.stores):
             rejected += store.rejected
             for index, utterance in enumerate(store.utterances):
@@ -107,7 +108,7 @@ class Corpus:
                     np.array(phones.encode(spoken)),
                     aligned,
                 )
-                reason = _doubt(alignments, utterance.id) or self._unlearnable(store, example)
+                reason = doubts.get(utterance.id) or self._unlearnable(store, example)
                 if reason:
                     rejected.append(Rejected(utterance.id, 0, reason))
                 else:
@@ -259,15 +260,3 @@ def _silences(count: int, random: np.random.Generator | None) -> np.ndarray:
         return np.zeros((2, count), dtype=int)
     lengths = random.integers(1, LONGEST_SILENCE_FRAMES + 1, size=(2, count))
     return np.where(random.random((2, count)) < SILENCE_PROBABILITY, lengths, 0)
-
-
-def _doubt(alignments: AlignmentStore | None, utterance_id: str) -> str | None:
-    """Why a transcript is not believed, if it is not."""
-    if alignments is None:
-        return None
-    if utterance_id in alignments.failures:
-        return f"its transcript does not align with its audio: {alignments.failures[utterance_id]}"
-    score = alignments.score(utterance_id)
-    if score is not None and score < WORST_SCORE:
-        return f"its transcript aligns badly with its audio: score {score}, at least {WORST_SCORE} is wanted"
-    return None

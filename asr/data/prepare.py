@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.data.alignments import AlignmentStore, align_manifest
+import torch
+
+from asr.acoustic.folder import DEFAULT_MODEL
+from asr.data.alignments import AlignmentStore, PhoneAligner, align_manifest
 from asr.data.augment_audio import Augmenter
 from asr.data.batches import Corpus
 from asr.data.compute_features import build_features
@@ -18,6 +21,8 @@ from asr.data.stream import Augmentation, StreamedCorpus
 from asr.errors import DataError, UsageError
 from asr.models.acoustic import AcousticConfig
 from asr.words.lexicon import Lexicon
+
+NO_ALIGNMENT = "none"  # in place of a model: CTC from scratch
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class RecipeOptions:
     noise: Path | None = None  # tar of noise recordings: mixed under speech, and learnt as what is not speech
     rooms: Path | None = None  # tar of room responses
     variants: int = 4  # of every recording; the first is as recorded, the others are augmented
-    align: bool = True
+    align_with: str = DEFAULT_MODEL  # name or folder of a model, or NO_ALIGNMENT
     seed: int = 0
 
 
@@ -40,6 +45,7 @@ def prepare(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     parts: int = 1,
+    device: str | torch.device = "cpu",
 ) -> tuple[Corpus | StreamedCorpus, Corpus | None]:
     """Compute, or find in ``cache``, all that training reads; return the training and the dev corpus.
 
@@ -52,6 +58,7 @@ def prepare(
         workers: processes.
         progress: called with (aligned, all) utterances while alignment goes on.
         parts: of a batch; each is streamed by itself.
+        device: on which alignment is computed.
     Raises:
         DataError: a table, tar or cache that cannot be used, or an utterance in both the training and the dev tables.
     """
@@ -73,8 +80,9 @@ def prepare(
         for name, utterances in sources.items()
     ]
     alignments: AlignmentStore | None = None
-    if options.align:
-        alignments = align_manifest(manifest, lexicon, cache / "alignments", workers, progress)
+    if options.align_with != NO_ALIGNMENT:
+        aligner = PhoneAligner.load(options.align_with, lexicon.pronounce, device)
+        alignments = align_manifest(manifest, aligner, cache / "alignments", workers, progress)
     corpus = Corpus(stores, config, lexicon, alignments)
     corpus.rejected = manifest.rejected + corpus.rejected
     return corpus, _dev(dev_manifest, options, cache, config, workers)

@@ -41,7 +41,7 @@ def rivals_of(corpus: Corpus) -> Rivals:
     Raises UsageError when nothing is aligned.
     """
     if corpus.biphones is None:
-        raise UsageError("a discriminative stage needs alignments: leave out --no-align")
+        raise UsageError("a discriminative stage needs alignments: leave out --align-with none")
     said = {example.text: example for example in corpus.examples if example.text and example.aligned is not None}
     examples = said.values()
     return Rivals(corpus.biphones, (example.aligned for example in examples), (example.phones for example in examples))
