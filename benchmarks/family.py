@@ -36,7 +36,7 @@ from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import Utterance, load_audio, read_manifest
 from asr.decoding.word_alignment import WordAligner
 from asr.errors import DataError
-from asr.evaluation.gradients import GradientDistance, draw, measure
+from asr.evaluation.gradients import GradientDistance, draw_gradients, measure_gradients
 from asr.evaluation.score import TOTAL, Hypothesis, score
 from asr.streaming.engine import OnnxEngine
 from asr.words.lexicon import Lexicon
@@ -179,7 +179,7 @@ def gradients(system: System, pieces: Pieces) -> GradientDistance:
     audio = np.concatenate([samples for _, samples in pieces])[: 40 * RATE]
     with torch.inference_mode():
         mels = model.logmel(torch.from_numpy(audio)[None])[0]
-    return measure(model, mels.clone(), GRADIENT_SECONDS)
+    return measure_gradients(model, mels.clone(), GRADIENT_SECONDS)
 
 
 def _samples(engine: OnnxEngine, frames: int) -> int:
@@ -232,7 +232,7 @@ def plots(folder: Path, parts: dict[str, dict[str, Row]]) -> None:
             name: GradientDistance(np.array(row["norms"]), row["look_ahead_frames"], row["frame_seconds"])
             for name, row in parts["gradients"].items()
         }
-        draw(folder / "family-gradients.png", "How far back the output listens", curves, (0.5, 1.0, 2.0, 5.0))
+        draw_gradients(folder / "family-gradients.png", "How far back the output listens", curves, (0.5, 1.0, 2.0, 5.0))
 
 
 def main() -> None:

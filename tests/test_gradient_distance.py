@@ -11,7 +11,7 @@ import torch
 from conftest import SAMPLES
 
 from asr.cli.main import main
-from asr.evaluation.gradients import measure
+from asr.evaluation.gradients import measure_gradients
 from asr.models.acoustic import AcousticConfig, AcousticModel
 
 CONFIG = AcousticConfig(5, 5, size=6, look_ahead_frames=(2, 1, 0), phone_layer=2)
@@ -35,7 +35,7 @@ def test_random_projections_estimate_the_jacobian(heard) -> None:
     frames, most = CONFIG.frames_of_mels(len(mels)), round(SECONDS / 0.03)
     overlap = 2  # acoustic frames whose mel frames the convolutions see beyond a frame's own
     ahead = CONFIG.delay_frames
-    measured = measure(model, mels, SECONDS, moments=30)
+    measured = measure_gradients(model, mels, SECONDS, moments=30)
     normal = ((mels[: (frames + overlap) * CONFIG.stack] - model.mel_mean) / model.mel_std).requires_grad_()
 
     def output(x: torch.Tensor) -> torch.Tensor:
@@ -57,7 +57,7 @@ def test_random_projections_estimate_the_jacobian(heard) -> None:
 
 def test_what_truncation_loses_shrinks_with_its_length(heard) -> None:
     model, mels = heard
-    curve = measure(model, mels, SECONDS, moments=4)
+    curve = measure_gradients(model, mels, SECONDS, moments=4)
     lost = [curve.lost(seconds) for seconds in (-1.0, 0.0, 0.3, 0.6, SECONDS)]
     assert lost[0] == pytest.approx(1) and lost[-1] == 0.0
     assert lost == sorted(lost, reverse=True) and len(set(lost)) == len(lost)
@@ -65,7 +65,7 @@ def test_what_truncation_loses_shrinks_with_its_length(heard) -> None:
     with torch.no_grad():
         for layer in model.encoder.layers:  # a cell that forgets at once: nothing comes through the cell
             layer.lstm.bias_ih_l0[CONFIG.size : 2 * CONFIG.size] -= 30.0
-    forgetful = measure(model, mels, SECONDS, moments=4)
+    forgetful = measure_gradients(model, mels, SECONDS, moments=4)
     assert forgetful.lost(0.3) < 0.1 * curve.lost(0.3)
     assert forgetful.reach(1e-4) < curve.reach(1e-4)
 

@@ -115,4 +115,4 @@ def test_table_is_training_data_and_a_second_run_keeps_the_audio(text: Path, tmp
     list(synthesise(lines, folder))
     assert (folder / "train.tsv").read_bytes() == table and first.read_bytes() == audio
     assert [path.stat().st_mtime_ns for path in others] == times
-    assert not list(folder.rglob("*.partial"))
+    assert {path.name for path in folder.rglob("*.*")} == {"train.tsv", *(path.name for path in (first, *others))}

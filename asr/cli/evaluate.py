@@ -43,7 +43,9 @@ def evaluate(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write an HTML page here: scores, confused words, the worst utterances to read and to hear."),
+        typer.Option(
+            help="Write an HTML page here: error rates, confused words, the worst utterances with their audio."
+        ),
     ] = None,
     worst: Annotated[int, typer.Option(help="Utterances in the report.", min=0)] = 20,
 ) -> int:
@@ -94,8 +96,8 @@ def evaluate(
                 hypotheses.append(hypothesis)
                 writer.write(json.dumps(asdict(hypothesis)))
     columns = ("source", "utterances", "words", "WER %", "sub", "del", "ins", "CER %", "real-time factor")
-    heard = "full context" if full_context else f"chunks of {chunk_ms} ms"
-    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, {heard}")
+    context = "full context" if full_context else f"chunks of {chunk_ms} ms"
+    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, {context}")
     for row in score(hypotheses):
         table.add_row(
             row.source,
@@ -119,7 +121,7 @@ def evaluate(
 
 
 def _check_report(path: Path) -> None:
-    """Tell before the work, rather than after it, that a report cannot be written."""
+    """Raise UsageError before the work, rather than after it, where a report cannot be written."""
     import os
 
     from asr.errors import UsageError

@@ -1,4 +1,4 @@
-"""`asr plot`: a picture of what was heard."""
+"""`asr plot`: a picture of a recognition."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plot(
         SHOWN_SECONDS
     ),
     gradients: Annotated[
-        bool, typer.Option("--gradients", help="Draw instead how much the network's output depends on older input.")
+        bool, typer.Option("--gradients", help="Draw instead how far back the network's output depends on its input.")
     ] = False,
     model: Model = None,
     engine: EngineName = "onnx",
@@ -32,7 +32,7 @@ def plot(
     """Draw AUDIO's waveform and mel energies, the words under them, and how probable each token was in each frame.
 
     With --gradients: the size of d output / d input against their distance in time, measured on AUDIO. Distances reach
-    half of its length at most; speech of a minute does well.
+    half of its length at most; a minute of speech is enough.
     """
     import math
 
@@ -47,7 +47,7 @@ def plot(
     with training_extra():  # which has matplotlib, and torch for the mel energies
         import numpy as np
 
-        from asr.evaluation.picture import draw
+        from asr.evaluation.picture import draw_recognition
     if gradients:
         if start or decoder or lm or engine != "onnx":
             raise UsageError("--gradients is of the network alone; leave out --start, --engine, --decoder, --lm")
@@ -68,7 +68,7 @@ def plot(
     symbols = package.phones if recognizer.decoder == "lm" else package.characters
     span = (start, min(length, start + seconds))
     try:
-        draw(
+        draw_recognition(
             picture,
             audio.name,
             samples,
@@ -91,7 +91,7 @@ def _draw_gradients(audio: Path, picture: Path, model: str | None, seconds: floa
         import torch
 
         from asr.acoustic.export import load_acoustic_model
-        from asr.evaluation.gradients import draw, measure
+        from asr.evaluation.gradients import draw_gradients, measure_gradients
     from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
     from asr.audio.files import AudioFile
     from asr.errors import AudioError, UsageError
@@ -106,11 +106,11 @@ def _draw_gradients(audio: Path, picture: Path, model: str | None, seconds: floa
     with torch.inference_mode():
         mels = network.logmel(torch.from_numpy(samples)[None])[0]
     try:
-        curve = measure(network, mels, min(seconds, len(samples) / package.rates.sample_rate / 2))
+        curve = measure_gradients(network, mels, min(seconds, len(samples) / package.rates.sample_rate / 2))
     except ValueError as error:
         raise AudioError(f"{audio}: {error}") from error
     try:
-        draw(picture, f"{package.name}: how far back the output listens, {audio.name}", {package.name: curve})
+        draw_gradients(picture, f"{package.name}: output against past input, {audio.name}", {package.name: curve})
     except OSError as error:
         raise UsageError(f"--output {picture} cannot be written: {error.strerror}") from error
     print(picture)

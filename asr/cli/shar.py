@@ -18,7 +18,7 @@ def shar(
     audio: Annotated[str, typer.Option(help="flac or wav.")] = "flac",
     seed: Annotated[int, typer.Option(help="Of the order.")] = 0,
 ) -> None:
-    """Write recordings as shards for `asr train FOLDER`, which streams them: for corpora larger than memory.
+    """Write recordings as shards for `asr train FOLDER`, which streams them: for corpora that do not fit in memory.
 
     The folder is in lhotse's Shar format, which `lhotse shar export` writes too.
     """

@@ -9,7 +9,11 @@ import typer
 def synthesise(
     texts: Annotated[
         list[Path],
-        typer.Argument(metavar="TEXT...", help="Texts, one sentence a line, plain or .xz.", show_default=False),
+        typer.Argument(
+            metavar="TEXT...",
+            help="Texts, one sentence per line, plain or compressed (.xz, .gz, .bz2).",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for train.tsv and wav/. What it holds already is kept.")
@@ -17,10 +21,12 @@ def synthesise(
     count: Annotated[int, typer.Option(help="How many sentences.", min=1)] = 1200,
     share: Annotated[
         list[float] | None,
-        typer.Option(help="The part of the sentences drawn from each TEXT, once a text; adds up to 1. Default: equal."),
+        typer.Option(
+            help="Share of the sentences drawn from each TEXT, given once per TEXT; they add up to 1. [default: equal]"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the sentences and how they are spoken.")] = 1,
-    workers: Annotated[int, typer.Option(help="How many programs speak at once.", min=1)] = 2,
+    seed: Annotated[int, typer.Option(help="Of the choice of sentences, paces and pitches.")] = 1,
+    workers: Annotated[int, typer.Option(help="Programs that run at once.", min=1)] = 2,
 ) -> None:
     """Have flite and espeak-ng read sentences of TEXT aloud, as a training table with audio."""
     from rich.console import Console
@@ -35,7 +41,7 @@ def synthesise(
 
     shares = share or [1 / len(texts)] * len(texts)
     if len(shares) != len(texts):
-        raise UsageError(f"{len(shares)} --share for {len(texts)} texts: give one --share a text, or none")
+        raise UsageError(f"{len(shares)} --share for {len(texts)} texts: give one --share per text, or none")
     if len(set(texts)) != len(texts):
         raise UsageError("the same text is given twice: name each text once")
     require_voices()

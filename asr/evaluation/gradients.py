@@ -1,4 +1,4 @@
-"""How far back a network listens: the size of d output(t) / d input(t - k) against the distance k in time.
+"""How far back a network's output depends on its input: the size of d output(t) / d input(t - k) against k in time.
 
 Back-propagation through time multiplies one factor a step, so gradients of a plain recurrent network shrink or grow
 exponentially with distance; the LSTM's cell was made to let them through (Hochreiter & Schmidhuber 1997; Pascanu et
@@ -55,7 +55,7 @@ class GradientDistance:
         return float(self.seconds[above[-1]])
 
 
-def measure(
+def measure_gradients(
     model: AcousticModel, mels: Tensor, most_seconds: float, moments: int = 16, seed: int = 0
 ) -> GradientDistance:
     """Back-propagate from moments spread over a recording.
@@ -84,16 +84,16 @@ def measure(
             f"{(most + delay + 1 + in_block) * frame_seconds:.1f} s; this one has {frames * frame_seconds:.1f} s"
         )
     model.eval()
-    heard = mels[: config.mel_frames(frames)].detach().clone()[None].requires_grad_()  # (1, F, M)
-    outputs, _ = model.encode(heard, model.encoder.initial_state(1))
-    late = outputs[-1][:, 0]  # (T, H), row r speaks of frame r - delay
+    inputs = mels[: config.mel_frames(frames)].detach().clone()[None].requires_grad_()  # (1, F, M)
+    outputs, _ = model.encode(inputs, model.encoder.initial_state(1))
+    late = outputs[-1][:, 0]  # (T, H), row r belongs to frame r - delay
     random = torch.Generator().manual_seed(seed)
     rows = np.unique(np.linspace(most + delay, frames - 1 - in_block, moments).round().astype(int))
     ahead = in_block + overlap
     norms = np.empty((len(rows), ahead + delay + 1 + most))
     for number, row in enumerate(rows.tolist()):
         probe = torch.randn(late.shape[1], generator=random).to(late)
-        (gradient,) = torch.autograd.grad(late[row] @ probe, heard, retain_graph=True)
+        (gradient,) = torch.autograd.grad(late[row] @ probe, inputs, retain_graph=True)
         gradient = (gradient[0] * model.mel_std).double()
         padding = (frames + overlap) * config.stack - len(gradient)
         gradient = torch.nn.functional.pad(gradient, (0, 0, 0, padding))
@@ -102,7 +102,7 @@ def measure(
     return GradientDistance(norms, delay + ahead, frame_seconds)
 
 
-def draw(
+def draw_gradients(
     path: Path,
     title: str,
     curves: Mapping[str, GradientDistance],

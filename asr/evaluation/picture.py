@@ -1,4 +1,4 @@
-"""A picture of what the recogniser heard: waveform, mel energies, what each frame sounded like, and the words."""
+"""A picture of a recognition: waveform, mel energies, words with their times, and the tokens of each frame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHARACTER_INCHES = 0.1
 UNSURE, SURE = 0.5, 0.8  # confidences from which a word is amber, and green
 
 
-def draw(
+def draw_recognition(
     path: Path,
     title: str,
     samples: np.ndarray,
@@ -32,7 +32,7 @@ def draw(
     """Write a picture; its format is that of the path's ending.
 
     Args:
-        path: of the picture, such as ``heard.png``, ``.svg`` or ``.pdf``.
+        path: of the picture, such as ``weather.png``, ``.svg`` or ``.pdf``.
         title: above it.
         samples: (N,) at the rate of `FrontendConfig`.
         words: that were recognised, with their times.
@@ -47,14 +47,14 @@ def draw(
     first, last = span
     width = min(MOST_INCHES, max(LEAST_INCHES, INCHES_PER_SECOND * (last - first)))
     figure = Figure(figsize=(width, 8), layout="constrained")
-    wave, mel, said, tokens = figure.subplots(4, 1, sharex=True, height_ratios=(1, 2.2, 0.8, 3.2))
+    wave, mel, spoken, tokens = figure.subplots(4, 1, sharex=True, height_ratios=(1, 2.2, 0.8, 3.2))
     times = np.arange(len(samples)) / rate
     inside = (times >= first) & (times <= last)
     wave.plot(times[inside], samples[inside], linewidth=0.4, color="tab:blue")
     wave.set_ylabel("waveform")
     wave.set_title(title)
     _draw_mel(mel, samples)
-    _draw_words(said, words, span, width / (last - first))
+    _draw_words(spoken, words, span, width / (last - first))
     _draw_tokens(tokens, probabilities, symbols, frame_seconds, span)
     for word in words:
         for axis in (wave, mel, tokens):
@@ -86,7 +86,7 @@ def _draw_mel(axis, samples: np.ndarray) -> None:
 
 
 def _draw_words(axis, words: Sequence[Word], span: tuple[float, float], inches_per_second: float) -> None:
-    """Each word over its time, the surer the greener."""
+    """Each word over its time, coloured by its confidence."""
     axis.set_ylabel("words")
     axis.set_ylim(0, 1)
     axis.set_yticks([])
@@ -110,7 +110,7 @@ def _draw_words(axis, words: Sequence[Word], span: tuple[float, float], inches_p
 
 
 def _draw_tokens(axis, probabilities: np.ndarray, symbols: Sequence[str], seconds: float, span) -> None:
-    """Probabilities of the tokens that matter in the span, the blank at the bottom."""
+    """Probabilities of the tokens that some frame of the span finds likely, the blank at the bottom."""
     shown = probabilities[int(span[0] / seconds) : int(np.ceil(span[1] / seconds))]
     used = [BLANK, *(k for k in range(1, len(symbols)) if len(shown) and shown[:, k].max() > 0.1)]
     axis.imshow(

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file with scores, confusions, and the worst utterances to read and to hear."""
+"""The report of an evaluation: one HTML file with scores, confusions, and the worst utterances with their audio."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def write_report(
         "<h2>Words</h2>",
         _words(hypotheses),
         f"<h2>The {len(shown)} worst utterances</h2>",
-        "<p><small>Above what was said, below what was recognised. "
-        '<span class="wrong">Wrong or left out</span>, <span class="added">added</span>.</small></p>',
+        "<p><small>Above the reference, below what was recognised. "
+        '<span class="wrong">Substituted or deleted</span>, <span class="added">inserted</span>.</small></p>',
         *(_utterance(hypothesis, audio, rate) for hypothesis in shown),
         "</html>",
     ]
@@ -93,7 +93,7 @@ def _by_length(hypotheses: Sequence[Hypothesis]) -> list[Score]:
 
 def _scores(what: str, rows: Iterable[Score]) -> str:
     head = (what, "utterances", "words", "WER %", "substituted", "deleted", "inserted", "CER %", "real-time factor")
-    return table(
+    return html_table(
         head,
         (
             (
@@ -113,31 +113,33 @@ def _scores(what: str, rows: Iterable[Score]) -> str:
 
 
 def _words(hypotheses: Sequence[Hypothesis]) -> str:
-    """Which words are taken for which, which are left out and which come from nowhere."""
-    confused, lost, added = Counter(), Counter(), Counter()
+    """The most frequent substitutions, deletions and insertions."""
+    confused, deleted, inserted = Counter(), Counter(), Counter()
     for hypothesis in hypotheses:
-        for said, heard in _aligned(hypothesis):
-            if said and heard and said != heard:
-                confused[said, heard] += 1
-            elif not heard:
-                lost[said] += 1
-            elif not said:
-                added[heard] += 1
+        for spoken, found in _aligned(hypothesis):
+            if spoken and found and spoken != found:
+                confused[spoken, found] += 1
+            elif not found:
+                deleted[spoken] += 1
+            elif not spoken:
+                inserted[found] += 1
     tables = (
-        table(("said", "recognised", "times"), ((*pair, n) for pair, n in confused.most_common(CONFUSIONS))),
-        table(("left out", "times"), lost.most_common(CONFUSIONS)),
-        table(("added", "times"), added.most_common(CONFUSIONS)),
+        html_table(("reference", "recognised", "times"), ((*pair, n) for pair, n in confused.most_common(CONFUSIONS))),
+        html_table(("deleted", "times"), deleted.most_common(CONFUSIONS)),
+        html_table(("inserted", "times"), inserted.most_common(CONFUSIONS)),
     )
     return '<div class="columns">' + "".join(tables) + "</div>"
 
 
 def _aligned(hypothesis: Hypothesis) -> list[tuple[str, str]]:
-    """Words said and recognised side by side, "" where there is none."""
-    said, heard = hypothesis.reference.split(), hypothesis.text.split()
+    """Words of the reference and recognised ones side by side, "" where there is none."""
+    spoken, found = hypothesis.reference.split(), hypothesis.text.split()
     pairs: list[tuple[str, str]] = []
     for piece in jiwer.process_words(hypothesis.reference, hypothesis.text).alignments[0]:
         pairs += zip_longest(
-            said[piece.ref_start_idx : piece.ref_end_idx], heard[piece.hyp_start_idx : piece.hyp_end_idx], fillvalue=""
+            spoken[piece.ref_start_idx : piece.ref_end_idx],
+            found[piece.hyp_start_idx : piece.hyp_end_idx],
+            fillvalue="",
         )
     return pairs
 
@@ -145,9 +147,9 @@ def _aligned(hypothesis: Hypothesis) -> list[tuple[str, str]]:
 def _utterance(hypothesis: Hypothesis, audio: Callable[[str], np.ndarray], rate: int) -> str:
     rates, errors = _badness(hypothesis)
     pairs = "".join(
-        f'<span class="pair"><span{_class(said != heard, "wrong")}>{escape(said)}</span>'
-        f"<span{_class(said != heard, 'wrong' if said else 'added')}>{escape(heard)}</span></span>"
-        for said, heard in _aligned(hypothesis)
+        f'<span class="pair"><span{_class(spoken != found, "wrong")}>{escape(spoken)}</span>'
+        f"<span{_class(spoken != found, 'wrong' if spoken else 'added')}>{escape(found)}</span></span>"
+        for spoken, found in _aligned(hypothesis)
     )
     about = f"{hypothesis.id}, {hypothesis.source}, {hypothesis.seconds:.1f} s, {errors} errors, {100 * rates:.0f} %"
     sound = base64.b64encode(_flac(audio(hypothesis.id), rate)).decode()
@@ -167,7 +169,7 @@ def _flac(samples: np.ndarray, rate: int) -> bytes:
         return path.read_bytes()
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+def html_table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """An HTML table, its texts escaped."""
 
     def line(tag: str, cells: Iterable[object]) -> str:

@@ -1,4 +1,4 @@
-"""Measuring recognition on transcribed recordings: error rates by jiwer, pooled over words, in total and by source."""
+"""Error rates on transcribed recordings, by jiwer, pooled over words, in total and by source."""
 
 from __future__ import annotations
 

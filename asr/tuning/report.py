@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from asr.evaluation.report import STYLE, table
+from asr.evaluation.report import STYLE, html_table
 from asr.tuning.study import REASON, counted
 
 LEAST_TRIALS = 4  # completed, for importances
@@ -201,7 +201,7 @@ def _trials(trials: Sequence[FrozenTrial], goal: str) -> str:
     names = sorted({name for trial in trials for name in trial.params})
     facts = sorted({name for trial in trials for name, fact in trial.user_attrs.items() if isinstance(fact, float)})
     rows = sorted(trials, key=lambda trial: (trial.state != TrialState.COMPLETE, _value(trial) or 0.0))
-    return table(
+    return html_table(
         ("trial", f"{goal} %", "", *names, *facts),
         (
             (
