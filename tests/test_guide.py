@@ -1,5 +1,6 @@
 """The docs: what they name is in the files they name, their links lead somewhere, their commands exist."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -47,3 +48,14 @@ def test_commands_and_options_exist() -> None:
             unknown = {word for word in arguments if re.match(r"--?[a-z]", word)} - offered
             assert not unknown, f"{page.name}: {line}"
     assert used > 40
+
+
+def test_reference_is_of_what_there_is() -> None:
+    names = [
+        name
+        for page in (DOCS / "reference").glob("*.md")
+        for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert len(names) > 10
+    for name in names:
+        assert pkgutil.resolve_name(name).__doc__, name

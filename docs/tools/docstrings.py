@@ -8,7 +8,7 @@ from typing import Any
 
 import griffe
 
-SECTION = re.compile(r"(?<!\n)\n(Args|Returns|Yields|Raises):\n")
+SECTION = re.compile(r"(?<!\n)\n(Args|Attributes|Returns|Yields|Raises):\n")
 SESSION = re.compile(r"(?:^(?:>>>|\.\.\.).*\n?)+", re.MULTILINE)
 
 
