@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def check_sound_path(path: Path) -> None:
 
 
 class _Wav:
-    def __init__(self, file, sample_rate: int) -> None:
+    def __init__(self, file: BinaryIO, sample_rate: int) -> None:
         self._wave = wave.open(file, "wb")
         self._wave.setnchannels(1)
         self._wave.setsampwidth(2)
@@ -68,7 +69,7 @@ class _Wav:
 
 
 class _Flac:
-    def __init__(self, file, sample_rate: int) -> None:
+    def __init__(self, file: BinaryIO, sample_rate: int) -> None:
         import av
 
         self._container = av.open(file, "w", format="flac", options={"flush_packets": "1"})

@@ -101,7 +101,8 @@ class PhoneAligner:
 
     def graph(self, text: str) -> PronunciationGraph:
         """All ways to pronounce a text in normal form. Raises `DataError` for a word without a pronunciation."""
-        return PronunciationGraph.of([[*map(_PHONES.encode, self.pronounce(word))] for word in text.split()])
+        words = ([tuple(_PHONES.encode(sound)) for sound in self.pronounce(word)] for word in text.split())
+        return PronunciationGraph.of(list(words))
 
     def frames(self, samples: int) -> int:
         """Acoustic frames that begin within so many samples."""
@@ -278,7 +279,7 @@ def _align_all(utterances: Sequence[Utterance], aligner: PhoneAligner, workers: 
         coming = decode(batches[0]) if batches else []
         for number, batch in enumerate(batches):
             audio, coming = coming, decode(batches[number + 1]) if number + 1 < len(batches) else []
-            yield _align_some(batch, [lambda future=future: future.result() for future in audio], aligner)
+            yield _align_some(batch, [future.result for future in audio], aligner)
 
 
 def _align_some(

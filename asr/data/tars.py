@@ -45,7 +45,7 @@ class Shards:
         location = self._members[shard].get(stem)
         if location is None:
             raise DataError(self._faults.get(shard) or f"the shard {shard} has no member {stem}.*")
-        if location.offset + location.size > location.path.stat().st_size:
+        if (location.offset or 0) + (location.size or 0) > location.path.stat().st_size:
             raise DataError(f"the shard {shard} is cut short: it ends within {stem}")
         return location
 

@@ -44,7 +44,8 @@ class WordAligner:
         words = normalise(text).split()
         if not words:
             raise DataError("there are no words to align")
-        graph = PronunciationGraph.of([[*map(self._phones.encode, self._lexicon.pronounce(word))] for word in words])
+        sounds = ([tuple(self._phones.encode(sound)) for sound in self._lexicon.pronounce(word)] for word in words)
+        graph = PronunciationGraph.of(list(sounds))
         first, state = self._engine.step(self._engine.start(), samples)
         last, _ = self._engine.finish(state)
         log_probs = np.concatenate([first, last])

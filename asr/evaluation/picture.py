@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asr.models.frontend import FrontendConfig, LogMel
@@ -64,7 +65,7 @@ def draw_recognition(
     figure.savefig(path, dpi=110)
 
 
-def _draw_mel(axis, samples: np.ndarray) -> None:
+def _draw_mel(axis: Axes, samples: np.ndarray) -> None:
     config = FrontendConfig()
     axis.set_ylabel("mel band")
     if len(samples) < config.window_samples:
@@ -85,7 +86,7 @@ def _draw_mel(axis, samples: np.ndarray) -> None:
     )
 
 
-def _draw_words(axis, words: Sequence[Word], span: tuple[float, float], inches_per_second: float) -> None:
+def _draw_words(axis: Axes, words: Sequence[Word], span: tuple[float, float], inches_per_second: float) -> None:
     """Each word over its time, coloured by its confidence."""
     axis.set_ylabel("words")
     axis.set_ylim(0, 1)
@@ -109,7 +110,9 @@ def _draw_words(axis, words: Sequence[Word], span: tuple[float, float], inches_p
         )
 
 
-def _draw_tokens(axis, probabilities: np.ndarray, symbols: Sequence[str], seconds: float, span) -> None:
+def _draw_tokens(
+    axis: Axes, probabilities: np.ndarray, symbols: Sequence[str], seconds: float, span: tuple[float, float]
+) -> None:
     """Probabilities of the tokens that some frame of the span finds likely, the blank at the bottom."""
     shown = probabilities[int(span[0] / seconds) : int(np.ceil(span[1] / seconds))]
     used = [BLANK, *(k for k in range(1, len(symbols)) if len(shown) and shown[:, k].max() > 0.1)]

@@ -114,7 +114,9 @@ def _scores(what: str, rows: Iterable[Score]) -> str:
 
 def _words(hypotheses: Sequence[Hypothesis]) -> str:
     """The most frequent substitutions, deletions and insertions."""
-    confused, deleted, inserted = Counter(), Counter(), Counter()
+    confused: Counter[tuple[str, str]] = Counter()
+    deleted: Counter[str] = Counter()
+    inserted: Counter[str] = Counter()
     for hypothesis in hypotheses:
         for spoken, found in _aligned(hypothesis):
             if spoken and found and spoken != found:

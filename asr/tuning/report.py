@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import optuna
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -99,11 +101,11 @@ def _slices(trials: Sequence[FrozenTrial], order: Sequence[str], goal: str) -> F
             (TrialState.COMPLETE, "tab:blue", "to the end"),
             (TrialState.PRUNED, "tab:orange", "given up"),
         ):
-            points = [(trial.params[name], 100 * _value(trial)) for trial in own if trial.state == state]
+            points = [(trial.params[name], _percent(trial)) for trial in own if trial.state == state]
             if points:
                 axis.plot(*zip(*points, strict=True), ".", color=colour, label=label, markersize=7)
         ended = [trial for trial in own if trial.state == TrialState.COMPLETE]
-        _median_line(axis, [trial.params[name] for trial in ended], [100 * _value(trial) for trial in ended])
+        _median_line(axis, [trial.params[name] for trial in ended], [_percent(trial) for trial in ended])
         distribution = own[0].distributions[name]
         if not isinstance(distribution, CategoricalDistribution) and distribution.log:
             axis.set_xscale("log")
@@ -120,7 +122,7 @@ def _slices(trials: Sequence[FrozenTrial], order: Sequence[str], goal: str) -> F
     return figure
 
 
-def _median_line(axis, places: Sequence[float], values: Sequence[float]) -> None:
+def _median_line(axis: Axes, places: Sequence[float], values: Sequence[float]) -> None:
     width = max(3, len(places) // 4)
     if len(places) >= 2 * width:
         windows = [slice(k, k + width) for k in range(len(places) - width + 1)]
@@ -150,7 +152,7 @@ def _history(trials: Sequence[FrozenTrial], goal: str) -> Figure:
         if members:
             values.plot(
                 [trial.number for trial in members],
-                [100 * _value(trial) for trial in members],
+                [_percent(trial) for trial in members],
                 ".",
                 color=colour,
                 label=label,
@@ -177,6 +179,12 @@ def _history(trials: Sequence[FrozenTrial], goal: str) -> Figure:
         axis.grid(alpha=0.3)
     values.legend(fontsize=8)
     return figure
+
+
+def _percent(trial: FrozenTrial) -> float:
+    """The value of a trial that has one, in percent."""
+    value = _value(trial)
+    return math.nan if value is None else 100 * value
 
 
 def _value(trial: FrozenTrial) -> float | None:
@@ -206,7 +214,7 @@ def _trials(trials: Sequence[FrozenTrial], goal: str) -> str:
         (
             (
                 trial.number,
-                "" if _value(trial) is None else f"{100 * _value(trial):.2f}",
+                "" if _value(trial) is None else f"{_percent(trial):.2f}",
                 trial.user_attrs.get(REASON, "" if trial.state == TrialState.COMPLETE else trial.state.name.lower()),
                 *(f"{trial.params[name]:.4g}" if name in trial.params else "" for name in names),
                 *(f"{trial.user_attrs[fact]:.4g}" if fact in trial.user_attrs else "" for fact in facts),

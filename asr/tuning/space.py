@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import UsageError
 
@@ -98,7 +98,7 @@ def read_space(path: Path, usual: SearchSpace) -> SearchSpace:
     return SearchSpace({name: _dimension(path, name, given) for name, given in content.items()})
 
 
-def _dimension(path: Path, name: str, given: object) -> Dimension:
+def _dimension(path: Path, name: str, given: Any) -> Dimension:
     if _is_number(given):
         return (given,)
     if isinstance(given, list) and given and all(map(_is_number, given)):

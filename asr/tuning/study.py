@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -170,7 +170,15 @@ def search(folder: Path, options: StudyOptions, trials: int, start: Callable[[],
         raise DataError(f"{len(failed)} of {workers} workers failed, see above; the same command goes on")
 
 
-def _worker(folder: Path, options: StudyOptions, trials: int, start, turn, number: int, parent: int) -> None:
+def _worker(
+    folder: Path,
+    options: StudyOptions,
+    trials: int,
+    start: Callable[[], Objective],
+    turn: AbstractContextManager[bool],
+    number: int,
+    parent: int,
+) -> None:
     def look_after() -> None:
         if os.getppid() != parent:  # killed: the study may soon be in other hands
             os._exit(1)
@@ -184,7 +192,14 @@ def _worker(folder: Path, options: StudyOptions, trials: int, start, turn, numbe
         sys.exit(1)
 
 
-def _work(study: optuna.Study, options: StudyOptions, trials: int, objective: Objective, turn, look_after) -> None:
+def _work(
+    study: optuna.Study,
+    options: StudyOptions,
+    trials: int,
+    objective: Objective,
+    turn: AbstractContextManager[bool],
+    look_after: Callable[[], None],
+) -> None:
     while True:
         look_after()
         with turn:  # so that workers do not begin more than asked for
@@ -196,7 +211,12 @@ def _work(study: optuna.Study, options: StudyOptions, trials: int, objective: Ob
 
 
 def _try(
-    study: optuna.Study, trial: optuna.Trial, settings: Settings, objective: Objective, goal: str, look_after
+    study: optuna.Study,
+    trial: optuna.Trial,
+    settings: Settings,
+    objective: Objective,
+    goal: str,
+    look_after: Callable[[], None],
 ) -> None:
     about = ", ".join(f"{name} {value:.4g}" for name, value in settings.items())
     try:

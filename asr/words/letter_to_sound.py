@@ -109,7 +109,7 @@ class PronunciationModel:
         pairs = np.array([f"{letter} {' '.join(phones)}" for letter, phones in self._pairs])
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        np.savez_compressed(temporary, pairs=pairs, **self._arrays)
+        np.savez_compressed(temporary, pairs=pairs, **self._arrays)  # type: ignore[arg-type]
         temporary.replace(path)
 
     @classmethod
