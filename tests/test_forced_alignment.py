@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from asr.acoustic import forced_alignment
 from asr.acoustic.forced_alignment import (
     NO_WORD,
     START,
@@ -133,6 +134,28 @@ def test_an_utterance_is_aligned_as_it_is_alone():
         (alone,) = align_batch(log_probs[row : row + 1], frames[row : row + 1], graphs[row : row + 1], states)
         assert np.array_equal(alone.ends, together.ends) and np.array_equal(alone.phones, together.phones)
         assert alone.mismatch == pytest.approx(together.mismatch, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_long_text_is_searched_where_its_paths_are(kind, monkeypatch):
+    random, states = np.random.default_rng(0), small_states()
+    words = [[tuple(random.integers(1, 4, random.integers(1, 4)))] for _ in range(150)]
+    graph = PronunciationGraph.of(words)
+    phones = np.concatenate([word[0] for word in words])
+    chain = np.repeat(phones, random.integers(1, 6, len(phones)))  # equal neighbours are one run more or less
+    before = np.concatenate([[SILENCE], chain[:-1]])
+    log_probs = torch.randn(1, len(chain), len(states), generator=torch.Generator().manual_seed(1))
+    log_probs[0, np.arange(len(chain)), states.first[before, chain]] += 6.0
+    log_probs = log_probs.log_softmax(-1)
+    given = (log_probs.numpy() if kind == "numpy" else log_probs), [len(chain)], [graph], states
+    (whole,) = align_batch(*given)
+    monkeypatch.setattr(forced_alignment, "WIDE", 10)
+    monkeypatch.setattr(forced_alignment, "BEAM", 300.0)
+    (windowed,) = align_batch(*given)
+    assert np.array_equal(windowed.phones, whole.phones) and np.array_equal(windowed.ends, whole.ends)
+    assert windowed.mismatch == pytest.approx(whole.mismatch, abs=1e-5)
+    monkeypatch.setattr(forced_alignment, "BEAM", 1e4)
+    assert np.array_equal(align_batch(*given)[0].ends, whole.ends)
 
 
 def test_a_text_needs_a_frame_a_phone():

@@ -23,6 +23,8 @@ NO_WORD = -1  # of a node or run of silence
 IMPOSSIBLE = -1e30  # score of what cannot be; finite, so that sums and differences stay numbers
 START, NONE = -1, -2  # a predecessor: the beginning of the utterance; nothing, where a node has fewer than others
 BLOCK_FRAMES = 64  # of which the scores of nodes are gathered at once
+WIDE = 4_000  # nodes of a graph beyond which only some are searched in a block of frames: texts of minutes
+BEAM = 1e4  # nats; paths that are this much worse than the best one are given up in a wide graph
 
 Pronunciations = Sequence[tuple[int, ...]]  # of a word: phone ids, the likeliest pronunciation first
 
@@ -39,6 +41,12 @@ class PronunciationGraph:
 
     def __len__(self) -> int:
         return len(self.phones)
+
+    @property
+    def reach(self) -> int:
+        """The most nodes by which one is ahead of one that it follows."""
+        nodes = np.arange(len(self))[:, None]
+        return int((nodes - np.where(self.preceding == NONE, nodes, self.preceding)).max())
 
     @classmethod
     def of(cls, words: Sequence[Pronunciations]) -> PronunciationGraph:
@@ -143,13 +151,13 @@ def align_batch(
         if not count or totals.max() < IMPOSSIBLE / 2:
             found.append(None)
             continue
-        nodes, begins = _path(search.choices[:count, row], graph, int(totals.argmax()), search.in_rest[row])
+        nodes, begins = search.path(row, graph, int(totals.argmax()), count)
         starts = np.flatnonzero(begins)
         at = nodes[starts]
         ends = np.append(starts[1:], count)
         speech = search.speech[row, :count] | (graph.phones[nodes] != SILENCE)  # in other frames both are silence
-        mismatch = (float(search.best[row, :count].sum()) - float(totals.max())) / max(1, int(speech.sum()))
-        found.append(Alignment(graph.phones[at], ends, graph.words[at], max(0.0, mismatch)))
+        mismatch = -float(totals.max()) / max(1, int(speech.sum()))
+        found.append(Alignment(graph.phones[at], ends, graph.words[at], mismatch))
     return found
 
 
@@ -157,70 +165,83 @@ def align_batch(
 class _Search:
     """What the forward pass leaves behind, on the CPU."""
 
-    choices: np.ndarray  # (T, B, N) uint8: 2 * number of the predecessor that was best, + 1 where the other state was
+    choices: list[np.ndarray]  # of a block of frames (t, B, n) uint8: 2 * number of the best predecessor, + 1 where the
+    # path was in a node's other state before; n nodes from `lowest` of the block on
+    lowest: list[int]
     totals: np.ndarray  # (B, N) score of the best path that ends in each node with the utterance
     in_rest: np.ndarray  # (B, N) bool: whether that path ends in the node's other state
-    best: np.ndarray  # (B, T) score of the best state of each frame
-    speech: np.ndarray  # (B, T) bool: whether that state is not silence
+    speech: np.ndarray  # (B, T) bool: whether the best state of a frame is not silence
+
+    def path(self, row: int, graph: PronunciationGraph, node: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Walk back from a last node: the node of each frame (T,), and whether it is in its first state (T,) bool."""
+        nodes, begins = np.empty(frames, int), np.empty(frames, bool)
+        resting = bool(self.in_rest[row, node])
+        for frame in range(frames - 1, -1, -1):
+            nodes[frame], begins[frame] = node, not resting
+            block, lowest = self.choices[frame // BLOCK_FRAMES], self.lowest[frame // BLOCK_FRAMES]
+            choices = block[frame % BLOCK_FRAMES, row]
+            if not resting and frame:
+                node = int(graph.preceding[node, choices[node - lowest] >> 1])
+            resting = bool(choices[max(0, node - lowest)] & 1)
+        return nodes, begins
 
 
 def _search(
     log_probs: np.ndarray | Tensor, frames: Sequence[int], graphs: Sequence[PronunciationGraph], biphones: Biphones
 ) -> _Search:
-    """The forward pass over all frames of a batch, node by node in parallel."""
+    """The forward pass over all frames of a batch, node by node in parallel; scores are relative to the best state."""
     place, take, top, maximum = _operations(log_probs)
     count, width = len(graphs), max(map(len, graphs))
     most = max(graph.preceding.shape[1] for graph in graphs)
-    states = np.zeros((count, 1, 2 * width), np.int64)  # of each node the first, then of each node the other
+    states = np.zeros((2, count, width), np.int64)  # the first of each node, the other of each node
     preceding = np.full((count, width, most), width + 1, np.int64)  # column `width` is START, the next one NONE
     for row, graph in enumerate(graphs):
         pairs, nodes = (graph.before, graph.phones), len(graph)
-        states[row, 0, :nodes], states[row, 0, width : width + nodes] = biphones.first[pairs], biphones.rest[pairs]
+        states[0, row, :nodes], states[1, row, :nodes] = biphones.first[pairs], biphones.rest[pairs]
         table = np.where(graph.preceding == START, width, graph.preceding)
         preceding[row, :nodes, : table.shape[1]] = np.where(table == NONE, width + 1, table)
     ending: dict[int, list[int]] = {}
     for row, last in enumerate(frames):
         ending.setdefault(last, []).append(row)
-    longest = max(frames)
+    longest, reach = max(frames), max(graph.reach for graph in graphs)
     priors = place(biphones.log_priors.astype(np.float32))
-    gathered, before = place(states), place(preceding.reshape(count, width * most))
-    choices = place(np.zeros((longest, count, width), np.uint8))
     scores = place(np.full((count, width + 2), IMPOSSIBLE, np.float32))
-    first, rest = scores[:, :width], scores[:, :width]
+    first, rest = place(np.full((2, count, width), IMPOSSIBLE, np.float32))
     scores[:, width] = 0.0
     totals, in_rest = place(np.full((count, width), IMPOSSIBLE, np.float32)), place(np.zeros((count, width), bool))
-    best, speech = np.zeros((count, longest)), np.zeros((count, longest), bool)
-    for frame in range(longest):
-        offset = frame % BLOCK_FRAMES
-        if offset == 0:
-            part = slice(frame, min(longest, frame + BLOCK_FRAMES))
-            block = log_probs[:, part] - priors
-            best[:, part], state = map(_on_cpu, top(block))
-            speech[:, part] = state != SILENCE
-            emitted = take(block, gathered, 2)  # (B, t, 2N)
-        entering, choice = top(take(scores, before, 1).reshape(count, width, most))
-        choices[frame] = 2 * choice + (rest > first)
-        first, rest = entering + emitted[:, offset, :width], scores[:, :width] + emitted[:, offset, width:]
-        scores[:, :width] = maximum(first, rest)
-        scores[:, width] = IMPOSSIBLE
-        if frame + 1 in ending:
-            rows = ending[frame + 1]
-            totals[rows], in_rest[rows] = scores[rows, :width], (rest > first)[rows]
-    return _Search(_on_cpu(choices), _on_cpu(totals), _on_cpu(in_rest), best, speech)
-
-
-def _path(
-    choices: np.ndarray, graph: PronunciationGraph, node: int, in_rest: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Walk back from the last frame: the node of each frame (T,), and whether it is in its first state (T,) bool."""
-    nodes, begins = np.empty(len(choices), int), np.empty(len(choices), bool)
-    resting = bool(in_rest[node])
-    for frame in range(len(choices) - 1, -1, -1):
-        nodes[frame], begins[frame] = node, not resting
-        if not resting and frame:
-            node = int(graph.preceding[node, choices[frame, node] >> 1])
-        resting = bool(choices[frame, node] & 1)
-    return nodes, begins
+    speech = np.zeros((count, longest), bool)
+    kept, lowest, low, high = [], [], 0, width
+    for start in range(0, longest, BLOCK_FRAMES):
+        part = slice(start, min(longest, start + BLOCK_FRAMES))
+        if width > WIDE:  # only the nodes that a path worth keeping can be in
+            if start:
+                alive = _on_cpu((scores[:, :width] > top(scores)[0][:, None] - BEAM).any(0)).nonzero()[0]
+                low, high = int(alive[0]), min(width, int(alive[-1]) + 1 + BLOCK_FRAMES * reach)
+                for array in (scores, first, rest):
+                    array[:, :low] = array[:, high:width] = IMPOSSIBLE
+            else:
+                low, high = 0, min(width, BLOCK_FRAMES * reach)
+        nodes = slice(low, high)
+        before = place(preceding[:, nodes].reshape(count, -1))
+        block = log_probs[:, part] - priors
+        highest, state = top(block)
+        speech[:, part] = _on_cpu(state) != SILENCE
+        block = block - highest[..., None]
+        entered, stayed = (take(block, place(states[which, :, None, nodes]), 2) for which in (0, 1))  # (B, t, n)
+        choices = place(np.zeros((part.stop - start, count, high - low), np.uint8))
+        for offset in range(part.stop - start):
+            entering, choice = top(take(scores, before, 1).reshape(count, high - low, most))
+            choices[offset] = 2 * choice + (rest[:, nodes] > first[:, nodes])
+            first[:, nodes] = entering + entered[:, offset]
+            rest[:, nodes] = scores[:, nodes] + stayed[:, offset]
+            scores[:, nodes] = maximum(first[:, nodes], rest[:, nodes])
+            scores[:, width] = IMPOSSIBLE
+            rows = ending.get(start + offset + 1)
+            if rows:
+                totals[rows], in_rest[rows] = scores[rows, :width], (rest > first)[rows]
+        kept.append(_on_cpu(choices))
+        lowest.append(low)
+    return _Search(kept, lowest, _on_cpu(totals), _on_cpu(in_rest), speech)
 
 
 def _operations(scores: np.ndarray | Tensor) -> tuple:
