@@ -1,4 +1,4 @@
-"""What can go wrong, by whose hand.
+"""Errors, by who can repair them.
 
 Every error a user can cause derives from `RillError`, whose message is one line that says what was given, what is
 allowed and what to do. Commands print that line on stderr and exit with the error's `exit_code`.
@@ -38,6 +38,10 @@ class DamagedAudioError(AudioError):
 
 class ServerError(RillError):
     """A server that cannot be reached, refuses, or has broken off."""
+
+
+class OutputError(RillError):
+    """A file that cannot be written: a full disk, a name that the file system does not take."""
 
 
 class DataError(RillError):

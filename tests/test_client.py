@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SAMPLES
-from serving import PATIENCE_SECONDS, Server, serving
+from serving import PATIENCE_SECONDS, Server, serving, wait_for
 
 from asr.audio.files import AudioFile
 from asr.cli.main import main
@@ -111,7 +111,7 @@ def test_refusals_are_one_line(server: Server, run: Callable, tmp_path: Path) ->
         "cannot be reached: connection refused": refused,
         "is full": full,
         "wants an API key": run("transcribe", "--server", server.url, file),
-        "does not take this API key": run("transcribe", "--server", server.url, "--api-key", "wrong", file),
+        "does not accept this API key": run("transcribe", "--server", server.url, "--api-key", "wrong", file),
         "check the address": run("transcribe", "--server", f"{server.url}/elsewhere", "--api-key", KEY, file),
         "is empty": run("transcribe", "--server", server.url, "--api-key", KEY, str(_empty(tmp_path))),
     }
@@ -150,6 +150,56 @@ def test_a_server_that_dies_leaves_what_was_said() -> None:
             if "good morning" in result.text:
                 server.process.kill()
     assert results[-1].final and results[-1].text.startswith("good morning")
+
+
+def test_a_recording_goes_on_when_the_server_is_back(shipped_recognizer: Recognizer, tmp_path: Path) -> None:
+    pause = np.zeros(32_000, np.float32)
+    chunks = chunks_of(np.concatenate([samples_of("greeting"), pause, samples_of("weather")]), 8_000)
+    told: list[str] = []
+    with serving("--engine", "onnx") as first:
+        port = first.port
+        transcript = Client(first.url).transcript(told.append)
+        for chunk in chunks[:-2]:
+            transcript.accept(chunk)
+        wait_for(lambda: transcript.accept(np.zeros(0, np.float32)) or transcript.finals)
+    with serving("--engine", "onnx", "--port", str(port)):
+        for chunk in chunks[-2:]:
+            transcript.accept(chunk)
+        result = transcript.result()
+    assert result.text == shipped_recognizer.transcribe(np.concatenate(chunks)).text
+    assert "broke off" in told[0] and told[-1] == "connected again"
+    starts = [word.start_seconds for word in result.words]
+    assert starts == sorted(starts) and result.end_seconds == pytest.approx(sum(map(len, chunks)) / 16_000)
+
+
+def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.client.Client.retry_seconds", 1.0)
+    with serving("--engine", "onnx") as server:
+        client = Client(server.url)
+        stream = client.resuming(live=False)
+        stream.accept(samples_of("greeting"))
+    with pytest.raises(ServerError, match="cannot be reached"):
+        list(stream.finish())
+    assert not client.reached, "the next recording does not wait"
+
+
+def test_what_succeeded_is_counted(run: Callable, tmp_path: Path) -> None:
+    files = [str(SAMPLES / f"{name}.wav") for name in ("greeting", "weather")]
+    status, out, error = run(
+        "transcribe", "--server", "http://127.0.0.1:1", *files, "-o", f"{tmp_path}/", "--format", "srt"
+    )
+    assert status == 1 and out == ""
+    assert error.splitlines()[-1].startswith("asr: 0 files") and "2 failed" in error.splitlines()[-1]
+
+
+def test_no_proxy_leads_to_this_machine(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert Client(server.url, KEY).transcribe(SAMPLES / "greeting.wav").text
+    assert Client(server.url.replace("127.0.0.1", "localhost"), KEY).transcribe(SAMPLES / "greeting.wav").text
 
 
 def _spoken(samples: np.ndarray, then_seconds: float = 0) -> Iterator[np.ndarray]:

@@ -212,7 +212,7 @@ def test_full_context_is_refused_where_it_cannot_be(folders, model_folder):
     ):
         with pytest.raises(UsageError, match=reason):
             Recognizer.load(model, full_context=True, **more)
-    with pytest.raises(UsageError, match="nothing is said before the end"):
+    with pytest.raises(UsageError, match="results come at the end only"):
         Recognizer.load(folders["blstm"], full_context=True).stream([])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from asr.cli.main import build_app
+from asr.cli.app import build_app
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

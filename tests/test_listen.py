@@ -21,9 +21,9 @@ from serving import PATIENCE_SECONDS
 
 from asr.audio.files import AudioFile
 from asr.audio.recording import SoundFile
-from asr.cli.listen import _listen, _LocalEar
+from asr.cli.listen import LocalStream, _listen
 from asr.cli.main import main
-from asr.cli.options import endpoint_rule
+from asr.cli.options import EndpointOptions
 from asr.errors import AudioError
 from asr.output.captions import EventCaptions, LineCaptions, Status, TerminalCaptions
 from asr.recognizer import Recognizer
@@ -144,7 +144,7 @@ def test_listening_for_so_many_seconds_hears_no_more(shipped_recognizer: Recogni
     )
     heard: list[float] = []
     captions = SimpleNamespace(show=lambda results, status: heard.append(status.heard_seconds))
-    _listen(_LocalEar(shipped_recognizer), microphone, captions, 0.1, 0.45, None)
+    _listen(LocalStream(shipped_recognizer), microphone, captions, 0.1, 0.45, None)
     assert heard[-1] == pytest.approx(0.5)
 
 
@@ -162,7 +162,7 @@ def test_an_unplugged_microphone_costs_no_words(
         samples = np.concatenate(list(file))
     microphone = Unplugged(read_already=False, waiting_seconds=0.0, lost_seconds=0.0, overflows=0)
     with SoundFile(tmp_path / "heard.wav", 16_000) as sound, pytest.raises(AudioError, match="unplugged"):
-        _listen(_LocalEar(shipped_recognizer), microphone, LineCaptions(), 0.1, None, sound)
+        _listen(LocalStream(shipped_recognizer), microphone, LineCaptions(), 0.1, None, sound)
     assert capsys.readouterr().out.split() == shipped_recognizer.transcribe(samples).text.split()
 
 
@@ -235,8 +235,8 @@ def test_the_terminal_shows_finals_with_times_and_how_it_goes(monkeypatch: pytes
 
 
 def test_options_make_an_endpoint_rule() -> None:
-    assert endpoint_rule(None, None, None, None, None) == EndpointRule()
-    rule = endpoint_rule(0.1, 0.05, 3.0, 5.0, False)
+    assert EndpointOptions().rule() == EndpointRule()
+    rule = EndpointOptions(0.1, 0.05, 3.0, 5.0, False).rule()
     assert (rule.silence_seconds, rule.complete_seconds, rule.lead_seconds, rule.longest_seconds) == (0.1, 0.05, 3, 5)
     assert (rule.pause_seconds, rule.long_seconds, rule.reset) == (0.1, 5.0, False)
 

@@ -21,7 +21,7 @@ from serving import PATIENCE_SECONDS, Server, serving, streamed, text_of
 
 from asr.audio.files import AudioFile
 from asr.client import Client
-from asr.output.subtitles import as_srt, as_vtt
+from asr.output.formats import as_srt, as_vtt
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, WebSocket
@@ -200,6 +200,36 @@ def test_what_the_microphone_hears_is_written_down(open_page: Callable[..., Page
     assert int(re.findall(r"--> 00:00:(\d\d)", downloaded(page, "srt"))[-1]) >= first_seconds
 
 
+def test_the_microphone_opens_once_all_is_ready_for_its_audio(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.evaluate(
+        """() => {
+            window.order = [];
+            const add = AudioWorklet.prototype.addModule;
+            AudioWorklet.prototype.addModule = async function (...given) {
+                await new Promise((resolve) => setTimeout(resolve, 300));
+                await add.apply(this, given);
+                window.order.push("worklet");
+            };
+            const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia = (...given) => (window.order.push("microphone"), open(...given));
+        }"""
+    )
+    page.click("#record")
+    wait_for_words(page)
+    page.click("#record")
+    page.wait_for_selector("#state[data-state=idle]")
+    assert page.evaluate("window.order") == ["worklet", "microphone"]
+
+
+def test_a_recording_without_words_is_told(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    drop(page, "quiet.wav", wav_bytes(np.full(16_000, 0.001)))
+    page.wait_for_selector("#notice-text:has-text('No words')")
+    told = page.inner_text("#notice-text")
+    assert told == "quiet.wav: No words were recognised in 1.0 s of audio (peak -60 dBFS, mean -60 dBFS)."
+
+
 def test_a_dropped_recording_reads_like_the_command(open_page: Callable[..., Page], host: Restartable) -> None:
     page = open_page()
     result = Client(host.server.url).transcribe(SAMPLES / "numbers.wav")
@@ -231,7 +261,7 @@ def test_a_recording_that_the_browser_cannot_decode_is_uploaded(open_page: Calla
     drop(page, "noise.bin", b"no audio at all" * 10)
     # First comes the notice that the captions of the other recording were put away.
     page.wait_for_selector("#notice-text:has-text('noise.bin: ')")
-    assert page.inner_text("#notice-text").startswith("noise.bin: ")
+    assert page.inner_text("#notice-text").startswith("noise.bin: is no audio file")
 
 
 @pytest.mark.parametrize(

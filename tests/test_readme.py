@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import typer
 
-from asr.cli.main import COMMANDS, build_app
+from asr.cli.app import COMMANDS, build_app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import shutil
 import tracemalloc
@@ -156,7 +157,7 @@ def test_integers_stereo_and_floats_say_the_same(recognizer, speech):
         (np.full(10, np.nan), AudioError, "NaN"),
         (np.zeros(10, np.int64), AudioError, "int64"),
         (np.zeros((2, 3, 4)), AudioError, "shape"),
-        (b"RIFF", AudioError, "shape"),
+        (b"RIFF", AudioError, "is no audio file"),
         (None, AudioError, "shape"),
         ("no such file.wav", AudioError, "no such file"),
     ],
@@ -165,6 +166,19 @@ def test_what_is_no_audio_is_told(recognizer, audio, error, message):
     with pytest.raises(error, match=message) as caught:
         recognizer.transcribe(audio)
     assert isinstance(caught.value, RillError) and "\n" not in str(caught.value)
+
+
+def test_bytes_and_file_objects_are_recognised_like_files(recognizer, speech, tmp_path):
+    data = wav_bytes(speech)
+    path = tmp_path / "speech.wav"
+    path.write_bytes(data)
+    expected = recognizer.transcribe(path)
+    for audio in (data, bytearray(data), io.BytesIO(data)):
+        same(recognizer.transcribe(audio), expected)
+    with path.open("rb") as file:
+        same(recognizer.transcribe(file), expected)
+    with pytest.raises(UsageError, match="goes with an array"):
+        recognizer.transcribe(data, sample_rate=16_000)
 
 
 def test_wrong_chunks_are_told_by_number(recognizer, speech):

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import httpx
 import numpy as np
 import openai
 import pytest
 import websockets
-from conftest import ROOT, SAMPLES
+from conftest import ROOT, SAMPLES, wav_bytes
 from serving import Server, connect, events_until_closed, pcm, serving, streamed, text_of
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -27,7 +28,7 @@ from wyoming.info import Describe, Info
 
 from asr.audio.files import AudioFile
 from asr.cli.main import main
-from asr.output.subtitles import as_srt, as_vtt
+from asr.output.formats import as_srt, as_vtt
 from asr.recognizer import Recognizer
 
 GREETING, REQUEST, TELEPHONE = (SAMPLES / f"{name}.wav" for name in ("greeting", "request", "telephone"))
@@ -221,6 +222,28 @@ def test_openai_client_gets_every_format(client, shipped_recognizer, path):
     assert all(segment.avg_logprob < 0 < segment.compression_ratio for segment in verbose.segments)
 
 
+@pytest.mark.parametrize("language", ["auto", "en_US", "en-AU", "eng", "English", ""])
+def test_every_form_of_english_is_accepted(client, shipped_recognizer, language):
+    answer = client.audio.transcriptions.create(file=GREETING, model="x", language=language)
+    assert answer.text == shipped_recognizer.transcribe(GREETING).text
+
+
+@pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
+def test_word_times_are_asked_for_with_and_without_brackets(server, name):
+    fields = {"response_format": "verbose_json", name: "word"}
+    answer = httpx.post(
+        f"{server.url}/v1/audio/transcriptions", data=fields, files={"file": GREETING.read_bytes()}, timeout=None
+    ).json()
+    assert answer["words"] and "segments" not in answer
+
+
+def test_a_recording_without_words_is_told(server):
+    silence = wav_bytes(np.zeros(32_000, np.float32))
+    answer = httpx.post(f"{server.url}/v1/audio/transcriptions", files={"file": silence}, timeout=None)
+    assert answer.json()["text"] == ""
+    assert answer.headers["x-rill-warning"] == "no words were recognised in 2.0 s of audio (digital silence)"
+
+
 def test_openai_client_streams(client, shipped_recognizer):
     with client.audio.transcriptions.create(file=REQUEST, model="x", stream=True) as stream:
         events = list(stream)
@@ -233,7 +256,7 @@ def test_openai_client_streams(client, shipped_recognizer):
 def test_openai_client_is_told_what_is_wrong(client):
     with pytest.raises(openai.BadRequestError, match="notes.txt: is no audio file"):
         client.audio.transcriptions.create(file=("notes.txt", b"no audio at all"), model="x")
-    with pytest.raises(openai.BadRequestError, match="hears English"):
+    with pytest.raises(openai.BadRequestError, match="model is for English"):
         client.audio.transcriptions.create(file=GREETING, model="x", language="de")
     with pytest.raises(openai.BadRequestError, match="unknown response_format 'pdf'"):
         client.audio.transcriptions.create(file=GREETING, model="x", response_format="pdf")

@@ -10,7 +10,7 @@ import pytest
 from conftest import SAMPLES
 
 from asr.cli.main import main
-from asr.output.subtitles import (
+from asr.output.formats import (
     CUE_LINES,
     CUE_SECONDS,
     LINE_CHARACTERS,
@@ -21,7 +21,7 @@ from asr.output.subtitles import (
     as_vtt,
     cues,
 )
-from asr.streaming.results import Result, Word
+from asr.streaming.results import Result, Word, joined
 
 
 def spoken(text: str, start: float = 0.0, pace: float = 0.4) -> list[Word]:
@@ -34,10 +34,10 @@ SHORT = Result.of([*spoken("good morning"), *spoken("it rains", start=3_599.9)],
 
 def test_subtitles_are_short_enough_to_read() -> None:
     words = spoken(LONG, pace=0.25)
-    found = list(cues(words))
-    assert [word for cue in found for word in cue] == words
+    found = list(cues(Result.of(words, final=True)))
+    assert [word for cue in found for word in cue.words] == words
     for cue in found:
-        assert cue[-1].end_seconds - cue[0].start_seconds <= CUE_SECONDS
+        assert cue.end_seconds - cue.start_seconds <= CUE_SECONDS
     text = as_srt("x.wav", Result.of(words, final=True))
     for block in text.split("\n\n"):
         lines = block.split("\n")[2:]
@@ -45,13 +45,24 @@ def test_subtitles_are_short_enough_to_read() -> None:
 
 
 def test_a_pause_begins_a_new_subtitle() -> None:
-    assert [[word.text for word in cue] for cue in cues(SHORT.words)] == [["good", "morning"], ["it", "rains"]]
+    assert [[word.text for word in cue.words] for cue in cues(SHORT)] == [["good", "morning"], ["it", "rains"]]
+
+
+def test_short_subtitles_stand_for_a_second_where_there_is_room() -> None:
+    def times(gap: float, seconds: float) -> list[tuple[float, float]]:
+        words = [Word("yes", 1.0, 1.3, 0.9), Word("no", 1.3 + gap, 1.6 + gap, 0.9)]
+        return [(cue.start_seconds, cue.end_seconds) for cue in cues(joined([Result.of(words, final=True)], seconds))]
+
+    assert times(3.0, 60.0) == [(1.0, 2.0), (4.3, 5.3)]
+    assert times(0.85, 60.0) == [(1.0, 2.0), (2.15, 3.15)]
+    assert times(3.0, 4.7) == [(1.0, 2.0), (4.3, 4.7)], "not beyond the end of the recording"
+    assert times(0.5, 60.0) == [(1.0, 2.1)], "no pause, one subtitle"
 
 
 def test_the_forms() -> None:
-    assert as_srt("x.wav", SHORT).splitlines()[:3] == ["1", "00:00:00,000 --> 00:00:00,760", "good morning"]
+    assert as_srt("x.wav", SHORT).splitlines()[:3] == ["1", "00:00:00,000 --> 00:00:01,000", "good morning"]
     assert "00:59:59,900 --> 01:00:00,660" in as_srt("x.wav", SHORT)
-    assert as_vtt("x.wav", SHORT).splitlines()[:4] == ["WEBVTT", "", "00:00:00.000 --> 00:00:00.760", "good morning"]
+    assert as_vtt("x.wav", SHORT).splitlines()[:4] == ["WEBVTT", "", "00:00:00.000 --> 00:00:01.000", "good morning"]
     assert as_tsv("x.wav", SHORT).splitlines()[:2] == ["start\tend\tword\tconfidence", "0.000\t0.360\tgood\t0.5000"]
     assert as_ctm("a/my talk.wav", SHORT).splitlines()[0] == "my_talk 1 0.00 0.36 good 0.50"
     assert json.loads(as_document("x.wav", SHORT))["words"][3]["word"] == "rains"

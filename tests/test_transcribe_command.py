@@ -138,7 +138,8 @@ def test_a_folder_gives_a_line_for_every_recording_in_it_and_below(asr, model_fo
     names = ["one.wav", "same.WAV", "same.wav", "deep/er/two.wav"]
     assert once.stdout.splitlines() == [f"{archive / name}: {texts[GREETING]}" for name in names]
     for run in (once, together):
-        assert one_line(run.stderr) and "broken.mp3: is no audio file" in run.stderr
+        left_out, broken = run.stderr.splitlines()
+        assert "left out 1 file" in left_out and "notes.doc" in left_out and "broken.mp3: is no audio file" in broken
 
 
 def test_several_formats_of_a_folder_go_into_a_folder_and_are_gone_on_with(asr, model_folder, texts, archive, tmp_path):
@@ -159,7 +160,7 @@ def test_several_formats_of_a_folder_go_into_a_folder_and_are_gone_on_with(asr, 
     )
     run = asr(*command)
     assert (run.returncode, run.stdout) == (1, "")
-    assert "broken.mp3: is no audio file" in run.stderr and "5 files" in run.stderr.splitlines()[-1]
+    assert "broken.mp3: is no audio file" in run.stderr and "4 files" in run.stderr.splitlines()[-1]
     bases = ("one", "same.wav", "same.WAV", "deep/er/two")
     expected = {output / f"{base}.{format}" for base in bases for format in ("txt", "jsonl", "srt")}
     assert {path for path in output.rglob("*") if path.is_file()} == expected
@@ -236,7 +237,7 @@ def test_ctrl_c_prints_what_was_heard(model_folder, recognizer, speech):
     process.stdin.close()
     assert process.returncode == 130
     heard = samples.astype(np.int16)[: len(samples) // 2]
-    assert text.split()[:5] == recognizer.transcribe(heard).text.split()[:5]
+    assert text[:40] == recognizer.transcribe(heard).text[:40] != ""
     assert one_line(errors) and "interrupted after" in errors
 
 

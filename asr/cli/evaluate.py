@@ -7,35 +7,16 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import (
-    DecoderName,
-    EngineName,
-    FullContext,
-    GrammarFile,
-    LanguageModelFolder,
-    Model,
-    Rescore,
-    RescoreAlone,
-    RescoreBest,
-    RescoreWeight,
-    rescoring,
-)
+from asr.cli.options import FullContext, RecognitionOptions, grouped
 
 
+@grouped
 def evaluate(
     tables: Annotated[
         list[Path],
-        typer.Argument(metavar="TABLE...", help="TSV or CSV of transcribed recordings.", show_default=False),
+        typer.Argument(metavar="TABLE", help="TSV or CSV of transcribed recordings.", show_default=False),
     ],
-    model: Model = None,
-    engine: EngineName = "onnx",
-    decoder: DecoderName = None,
-    lm: LanguageModelFolder = None,
-    grammar: GrammarFile = None,
-    rescore: Rescore = None,
-    rescore_weight: RescoreWeight = None,
-    rescore_best: RescoreBest = None,
-    rescore_alone: RescoreAlone = False,
+    recognition: RecognitionOptions,
     full_context: FullContext = False,
     chunk_ms: Annotated[int, typer.Option(help="Audio is streamed in chunks of this length.", min=1)] = 160,
     output: Annotated[
@@ -57,8 +38,8 @@ def evaluate(
     import json
     from dataclasses import asdict
 
-    from asr.cli.main import complain
-    from asr.cli.training_extra import training_extra
+    from asr.cli.exits import complain
+    from asr.cli.options import training_extra
 
     with training_extra():
         from asr.data.manifest import load_audio, merge, read_manifest
@@ -68,22 +49,14 @@ def evaluate(
     from rich.progress import track
     from rich.table import Table
 
-    from asr.acoustic.folder import DEFAULT_MODEL
-    from asr.output.formats import LineWriter
+    from asr.output.files import LineWriter
     from asr.recognizer import Recognizer
 
     if report is not None:
         _check_report(report)
     manifest = merge(read_manifest(table) for table in tables)
-    recognizer = Recognizer.load(
-        model or DEFAULT_MODEL,
-        engine=engine,
-        decoder=decoder,
-        lm=lm,
-        grammar=grammar,
-        full_context=full_context,
-        rescoring=rescoring(rescore, rescore_weight, rescore_best, rescore_alone),
-    )
+    options = recognition.recognizer(full_context=full_context)
+    recognizer = Recognizer.open(options)
     console = Console(stderr=True)
     results = recognise(manifest.utterances, recognizer, chunk_ms)
     bar = track(results, "Evaluating", total=len(manifest.utterances), console=console, disable=not console.is_terminal)
@@ -97,7 +70,7 @@ def evaluate(
                 writer.write(json.dumps(asdict(hypothesis)))
     columns = ("source", "utterances", "words", "WER %", "sub", "del", "ins", "CER %", "real-time factor")
     context = "full context" if full_context else f"chunks of {chunk_ms} ms"
-    table = Table(*columns, title=f"{model or DEFAULT_MODEL}, {engine}, {recognizer.decoder}, {context}")
+    table = Table(*columns, title=f"{options.model}, {options.engine}, {recognizer.decoder}, {context}")
     for row in score(hypotheses):
         table.add_row(
             row.source,
@@ -130,4 +103,4 @@ def _check_report(path: Path) -> None:
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise UsageError(f"--report {path} must be a file that ends in .html")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"--report {path} cannot be written: {folder} is no folder that this user may write in")
+        raise UsageError(f"--report {path} cannot be written: {folder} is not a folder that this user may write in")

@@ -17,7 +17,7 @@ def export(
     ] = 0.7,
 ) -> None:
     """Write the averaged weights of RUN as a model folder: ONNX graph, weights, tokens, states, configuration."""
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
 
     with training_extra():
         from asr.acoustic.export import hearing_phones, write_model_folder

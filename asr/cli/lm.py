@@ -120,7 +120,7 @@ def train_lstm(
     The last 1 % of each text (at most 1,000 sentences) is kept for measuring. Ctrl-C or a kill loses at most a minute:
     the same command goes on.
     """
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
 
     with training_extra():
         import torch
@@ -130,7 +130,7 @@ def train_lstm(
         from asr.training.language_text import encode_texts
     from rich.console import Console
 
-    from asr.cli.main import INTERRUPTED
+    from asr.cli.exits import INTERRUPTED
     from asr.errors import UsageError
     from asr.lm.folder import LEXICON
     from asr.models.language import LanguageConfig

@@ -1,37 +1,24 @@
-"""Options that several commands take: which model recognises, and how."""
+"""Options that several commands take, in groups: which model recognises and how, where utterances end, a server."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from asr.decoding.rescoring import Rescoring
+    from asr.recognizer_options import RecognizerOptions
     from asr.streaming.endpoint import EndpointRule
 
 Model = Annotated[str | None, typer.Option("--model", help="A shipped model (see asr models) or a model folder.")]
-EngineName = Annotated[str, typer.Option("--engine", help="onnx, int8 (faster), or torch.")]
-DecoderName = Annotated[
-    str | None, typer.Option("--decoder", help="lm, or greedy. [default: lm if there is a language model]")
-]
 LanguageModelFolder = Annotated[Path | None, typer.Option("--lm", help="Another language model, from asr lm build.")]
-Hotwords = Annotated[
-    str | None,
-    typer.Option(metavar="FILE|WORDS", help="Words and phrases to expect: 'a, b:2.5', or a file with one a line."),
-]
-GrammarFile = Annotated[
-    Path | None, typer.Option("--grammar", help="A file that says what may be said; nothing else is recognised.")
-]
-Rescore = Annotated[
-    Path | None, typer.Option("--rescore", help="An LSTM language model, from asr lm train-lstm, to weigh finals with.")
-]
-RescoreWeight = Annotated[float | None, typer.Option(help="Its part beside the n-gram model's, 0 to 1. [default: 0.3]")]
-RescoreBest = Annotated[int | None, typer.Option(help="Likeliest sentences that it weighs. [default: 100]")]
-RescoreAlone = Annotated[
-    bool, typer.Option("--rescore-alone", help="Weigh each utterance as if nothing had been said before it.")
-]
 AlignWith = Annotated[
     str | None,
     typer.Option(
@@ -42,91 +29,184 @@ AlignWith = Annotated[
 ]
 Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
 FullContext = Annotated[
-    bool,
-    typer.Option("--full-context", help="Let a bidirectional model (blstm) hear a recording whole before it writes."),
-]
-Server = Annotated[
-    str | None, typer.Option("--server", help="Let a Rill server recognise, such as http://127.0.0.1:8000.")
-]
-ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key, if it wants one. [default: $RILL_API_KEY]")]
-EndSilence = Annotated[
-    float | None, typer.Option("--end-silence", help="Seconds of silence that end an utterance. [default: 1]")
-]
-EndSentence = Annotated[
-    float | None,
-    typer.Option("--end-sentence", help="Seconds of silence that do where a sentence may end. [default: 0.6]"),
-]
-LeadSilence = Annotated[
-    float | None,
-    typer.Option("--lead-silence", help="Seconds of silence after which the search begins anew. [default: 10]"),
-]
-Longest = Annotated[
-    float | None, typer.Option("--longest", help="Seconds after which an utterance is cut. [default: 30]")
-]
-Forget = Annotated[
-    bool | None,
-    typer.Option(
-        "--forget/--remember",
-        help="Whether the network forgets what it has heard when an utterance ends. [default: remember]",
-    ),
+    bool, typer.Option("--full-context", help="A bidirectional model (blstm) sees the whole recording at once.")
 ]
 
 
-def endpoint_rule(
-    end_silence: float | None,
-    end_sentence: float | None,
-    lead_silence: float | None,
-    longest: float | None,
-    forget: bool | None,
-) -> EndpointRule:
-    """The rule that options ask for; raises UsageError for lengths that make no sense."""
-    import math
+@dataclass(frozen=True)
+class RecognitionOptions:
+    """Which model recognises, and how."""
 
-    from asr.errors import UsageError
-    from asr.streaming.endpoint import EndpointRule
-
-    given = {
-        "--end-silence": end_silence,
-        "--end-sentence": end_sentence,
-        "--lead-silence": lead_silence,
-        "--longest": longest,
-    }
-    for name, seconds in given.items():
-        if seconds is not None and not (0 < seconds < math.inf):
-            raise UsageError(f"{name} must be a positive number of seconds, got {seconds:g}")
-    usual = EndpointRule()
-    silence = end_silence or usual.silence_seconds
-    longest = longest or usual.longest_seconds
-    return EndpointRule(
-        silence_seconds=silence,
-        complete_seconds=end_sentence or usual.complete_seconds,
-        lead_seconds=lead_silence or usual.lead_seconds,
-        longest_seconds=longest,
-        long_seconds=min(usual.long_seconds, longest),
-        pause_seconds=min(usual.pause_seconds, silence),
-        reset=usual.reset if forget is None else forget,
+    model: Model = None
+    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx"
+    decoder: Annotated[str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")] = (
+        None
     )
+    lm: LanguageModelFolder = None
+    rescore: Annotated[
+        Path | None, typer.Option(help="An LSTM language model, from asr lm train-lstm, that rescores final results.")
+    ] = None
+    rescore_weight: Annotated[
+        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. [default: 0.3]")
+    ] = None
+    rescore_best: Annotated[int | None, typer.Option(help="Hypotheses that it rescores. [default: 100]")] = None
+    rescore_alone: Annotated[
+        bool, typer.Option("--rescore-alone", help="Rescore each utterance without those before it.")
+    ] = False
+    hotwords: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|WORDS", help="Words and phrases to expect: 'a, b:2.5', or a file, one per line."),
+    ] = None
+    grammar: Annotated[Path | None, typer.Option(help="A file that lists all sentences that can be recognised.")] = None
 
+    def recognizer(self, **more: Any) -> RecognizerOptions:
+        """What a recogniser is made of, with ``more`` fields; raises UsageError for what cannot be used together."""
+        from asr.acoustic.folder import DEFAULT_MODEL
+        from asr.recognizer_options import RecognizerOptions
 
-def rescoring(folder: Path | None, weight: float | None, best: int | None, alone: bool) -> Rescoring | None:
-    """How options ask for finals to be rescored, if they do; raises UsageError for numbers that make no sense."""
-    from asr.decoding.rescoring import Rescoring
-    from asr.errors import UsageError
+        return RecognizerOptions(
+            model=self.model or DEFAULT_MODEL,
+            engine=self.engine,
+            decoder=self.decoder,
+            lm=self.lm,
+            hotwords=self.hotwords,
+            grammar=self.grammar,
+            rescoring=self.rescoring(),
+            **more,
+        )
 
-    given = {"weight": weight, "hypotheses": best}
-    if folder is None:
-        if alone or any(value is not None for value in given.values()):
+    def rescoring(self) -> Rescoring | None:
+        """How final results are rescored, if they are; raises UsageError for numbers out of range."""
+        from asr.decoding.rescoring import Rescoring
+        from asr.errors import UsageError
+
+        given = {"weight": self.rescore_weight, "hypotheses": self.rescore_best}
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.rescore is not None:
+            return Rescoring(self.rescore, carry=not self.rescore_alone, **given)
+        if given or self.rescore_alone:
             raise UsageError("--rescore-weight, --rescore-best and --rescore-alone go with --rescore FOLDER")
         return None
-    return Rescoring(folder, carry=not alone, **{name: value for name, value in given.items() if value is not None})
+
+    def check_alone(self, what: str, **more: object) -> None:
+        """Raise UsageError if any of these options, or of ``more``, is given: ``what`` replaces them."""
+        from asr.errors import UsageError
+
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        values |= {name: (value, value if value is None else False) for name, value in more.items()}
+        given = [f"--{name.replace('_', '-')}" for name, (value, default) in values.items() if value != default]
+        if given:
+            raise UsageError(f"{' and '.join(given)} cannot be chosen with {what}; leave one out")
 
 
-def check_server_options(server: str | None, api_key: str | None, **local: object) -> None:
-    """Raise UsageError for options that do not go together: a server has a model of its own, and ``local`` options."""
+@dataclass(frozen=True)
+class EndpointOptions:
+    """When an utterance of a live stream is over."""
+
+    end_silence: Annotated[
+        float | None, typer.Option(help="Seconds of silence that end an utterance. [default: 1]")
+    ] = None
+    end_sentence: Annotated[
+        float | None, typer.Option(help="Seconds of silence that do where a sentence may end. [default: 0.6]")
+    ] = None
+    lead_silence: Annotated[
+        float | None, typer.Option(help="Seconds of silence after which the search is restarted. [default: 10]")
+    ] = None
+    longest: Annotated[float | None, typer.Option(help="Seconds after which an utterance is cut. [default: 30]")] = None
+    forget: Annotated[
+        bool | None,
+        typer.Option(
+            "--forget/--remember", help="Whether the network is reset where an utterance ends. [default: remember]"
+        ),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them is."""
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    def rule(self) -> EndpointRule:
+        """The rule that they make; raises UsageError for lengths out of range."""
+        import math
+
+        from asr.errors import UsageError
+        from asr.streaming.endpoint import EndpointRule
+
+        for field in fields(self):
+            seconds = getattr(self, field.name)
+            if field.name != "forget" and seconds is not None and not (0 < seconds < math.inf):
+                name = field.name.replace("_", "-")
+                raise UsageError(f"--{name} must be a positive number of seconds, got {seconds:g}")
+        usual = EndpointRule()
+        silence = self.end_silence or usual.silence_seconds
+        longest = self.longest or usual.longest_seconds
+        return EndpointRule(
+            silence_seconds=silence,
+            complete_seconds=self.end_sentence or usual.complete_seconds,
+            lead_seconds=self.lead_silence or usual.lead_seconds,
+            longest_seconds=longest,
+            long_seconds=min(usual.long_seconds, longest),
+            pause_seconds=min(usual.pause_seconds, silence),
+            reset=usual.reset if self.forget is None else self.forget,
+        )
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """A server that recognises in place of this machine."""
+
+    server: Annotated[str | None, typer.Option(help="Have a Rill server recognise, such as http://127.0.0.1:8000.")] = (
+        None
+    )
+    api_key: Annotated[str | None, typer.Option(help="Its API key. [default: $RILL_API_KEY]")] = None
+
+    def check(self, recognition: RecognitionOptions, **more: object) -> None:
+        """Raise UsageError for options that do not go with a server, which has a model of its own, or without one."""
+        from asr.errors import UsageError
+
+        if self.server is not None:
+            recognition.check_alone("--server, which has its own", **more)
+        elif self.api_key is not None:
+            raise UsageError("--api-key goes with --server; give the server's address too")
+
+
+def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take groups of options: a parameter whose type is a dataclass becomes options of its fields."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        kind = hints[parameter.name]
+        if is_dataclass(kind):
+            groups[parameter.name] = kind
+            types = get_type_hints(kind, include_extras=True)
+            parameters += [
+                parameter.replace(name=field.name, annotation=types[field.name], default=field.default)
+                for field in fields(kind)
+            ]
+        else:
+            parameters.append(parameter.replace(annotation=kind))
+
+    @functools.wraps(command)
+    def flat(**values: Any) -> Any:
+        made = {
+            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        return command(**values, **made)
+
+    keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    flat.__signature__ = inspect.Signature(keyword)
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flat
+
+
+@contextmanager
+def training_extra() -> Iterator[None]:
+    """Turn a missing library, imported inside, into one line that says how to install it."""
     from asr.errors import UsageError
 
-    given = [f"--{name.replace('_', '-')}" for name, value in local.items() if value not in (None, False, "onnx")]
-    if server is not None and given:
-        raise UsageError(f"{' and '.join(given)} cannot be chosen with --server, which has its own; leave one out")
-    if server is None and api_key is not None:
-        raise UsageError("--api-key goes with --server; give the server's address too")
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this command needs {error.name}: pip install 'rill-asr[train]'") from error

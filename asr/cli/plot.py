@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asr.cli.options import DecoderName, EngineName, LanguageModelFolder, Model
+from asr.cli.options import RecognitionOptions, grouped
 
 SHOWN_SECONDS = 20.0
 
 
+@grouped
 def plot(
     audio: Annotated[Path, typer.Argument(help="A recording, any audio or video file.", show_default=False)],
+    recognition: RecognitionOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The picture, .png, .svg or .pdf. [default: AUDIO.png here]")
     ] = None,
@@ -24,10 +27,6 @@ def plot(
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Draw instead how far back the network's output depends on its input.")
     ] = False,
-    model: Model = None,
-    engine: EngineName = "onnx",
-    decoder: DecoderName = None,
-    lm: LanguageModelFolder = None,
 ) -> None:
     """Draw AUDIO's waveform and mel energies, the words under them, and how probable each token was in each frame.
 
@@ -36,7 +35,7 @@ def plot(
     """
     import math
 
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
     from asr.errors import AudioError, UsageError
 
     if not (0 <= start < math.inf and 0 < seconds < math.inf):
@@ -49,21 +48,21 @@ def plot(
 
         from asr.evaluation.picture import draw_recognition
     if gradients:
-        if start or decoder or lm or engine != "onnx":
-            raise UsageError("--gradients is of the network alone; leave out --start, --engine, --decoder, --lm")
-        _draw_gradients(audio, picture, model, seconds)
+        replace(recognition, model=None).check_alone("--gradients, which is of the network", start=start or None)
+        _draw_gradients(audio, picture, recognition.model, seconds)
         return
-    from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+    from asr.acoustic.folder import ModelPackage
     from asr.audio.files import AudioFile
     from asr.recognizer import Recognizer
 
-    package = ModelPackage.open(model or DEFAULT_MODEL)
-    recognizer = Recognizer.load(model or DEFAULT_MODEL, engine=engine, decoder=decoder, lm=lm)
+    options = recognition.recognizer()
+    package = ModelPackage.open(options.model)
+    recognizer = Recognizer.open(options)
     with AudioFile(audio, recognizer.sample_rate) as file:
         samples = np.concatenate(list(file))
     length = len(samples) / recognizer.sample_rate
     if start >= length:
-        raise AudioError(f"{audio}: lasts {length:.1f} s; --start {start:g} is behind its end")
+        raise AudioError(f"{audio}: lasts {length:.1f} s; --start {start:g} is after its end")
     result, log_probs = recognizer.trace(samples)
     symbols = package.phones if recognizer.decoder == "lm" else package.characters
     span = (start, min(length, start + seconds))
@@ -84,7 +83,7 @@ def plot(
 
 
 def _draw_gradients(audio: Path, picture: Path, model: str | None, seconds: float) -> None:
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
 
     with training_extra():
         import numpy as np

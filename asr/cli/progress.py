@@ -1,4 +1,4 @@
-"""How far a transcription has come, on stderr when someone can see it."""
+"""Progress of a transcription, shown on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-LONG_SECONDS = 30.0  # from here on, or when the length is unknown, one recording is worth a bar
+LONG_SECONDS = 30.0  # a single recording from this length on, or of unknown length, gets a bar
 
 
-class Progress:
+class TranscriptionProgress:
     """Counts what has been transcribed; any thread may call it. This one shows nothing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begun = time.perf_counter()
-        self.files = 0
-        self.heard_seconds = 0.0
+        self.files = 0  # that have been opened and closed, whatever became of them
+        self.audio_seconds = 0.0
 
     @property
     def speed(self) -> float:
         """Seconds of audio transcribed per second."""
-        return self.heard_seconds / max(1e-9, time.perf_counter() - self._begun)
+        return self.audio_seconds / max(1e-9, time.perf_counter() - self._begun)
 
     @property
     def hours(self) -> float:
-        """Of audio that have been transcribed."""
-        return self.heard_seconds / 3_600
+        """Hours of audio transcribed."""
+        return self.audio_seconds / 3_600
 
     def begin(self, name: str, seconds: float | None) -> None:
-        """A recording is opened that lasts so long, if that is known."""
+        """A recording of this length, if it is known, has been opened."""
 
-    def hear(self, name: str, seconds: float, of: float | None) -> None:
-        """More of a recording, of the length that it has, has been transcribed."""
+    def advance(self, name: str, seconds: float, of: float | None) -> None:
+        """So many more seconds of a recording ``of`` some length have been transcribed."""
         with self._lock:
-            self.heard_seconds += seconds
+            self.audio_seconds += seconds
             self._show()
 
     def end(self, name: str) -> None:
@@ -50,7 +50,7 @@ class Progress:
         pass
 
 
-class OneFile(Progress):
+class OneFile(TranscriptionProgress):
     """A bar for a single recording, once it is known to be long."""
 
     def __init__(self, bar) -> None:
@@ -64,10 +64,10 @@ class OneFile(Progress):
 
     def _show(self) -> None:
         if self._task is not None:
-            self._bar.update(self._task, completed=self.heard_seconds, speed=f"{self.speed:.0f} x real time")
+            self._bar.update(self._task, completed=self.audio_seconds, speed=f"{self.speed:.0f} x real time")
 
 
-class ManyFiles(Progress):
+class ManyFiles(TranscriptionProgress):
     """A bar for all recordings, by their size, which is known before they are opened."""
 
     def __init__(self, bar, names: Sequence[str]) -> None:
@@ -78,10 +78,10 @@ class ManyFiles(Progress):
         self._done = 0.0
         self._task = bar.add_task("", total=sum(self._sizes.values()), speed="")
 
-    def hear(self, name: str, seconds: float, of: float | None) -> None:
+    def advance(self, name: str, seconds: float, of: float | None) -> None:
         share = self._sizes.get(name, 0) * seconds / of if of else 0.0
         self._parts[name] = min(self._sizes.get(name, 0), self._parts.get(name, 0.0) + share)
-        super().hear(name, seconds, of)
+        super().advance(name, seconds, of)
 
     def end(self, name: str) -> None:
         self._parts.pop(name, None)
@@ -98,14 +98,13 @@ class ManyFiles(Progress):
 
 
 @contextmanager
-def progress(names: Sequence[str]) -> Iterator[Progress]:
+def progress(names: Sequence[str]) -> Iterator[TranscriptionProgress]:
     """A bar on stderr with the time left and the speed, if stderr is a terminal."""
     if not sys.stderr.isatty() or not names:
-        yield Progress()
+        yield TranscriptionProgress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -116,7 +115,7 @@ def progress(names: Sequence[str]) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield OneFile(bar) if len(names) == 1 else ManyFiles(bar, names)
 
 

@@ -24,7 +24,7 @@ def shar(
     """
     from rich.console import Console
 
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
 
     with training_extra():
         import numpy as np

@@ -32,7 +32,7 @@ def synthesise(
     from rich.console import Console
     from rich.progress import track
 
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
     from asr.errors import UsageError
 
     with training_extra():

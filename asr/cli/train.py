@@ -123,7 +123,7 @@ def train(
     """
     from rich.console import Console
 
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
     from asr.errors import UsageError
 
     with training_extra():

@@ -1,21 +1,23 @@
-"""Who transcribes a recording for `asr transcribe`: this process, a server, or workers of a Ray cluster."""
+"""Who transcribes a recording for `asr transcribe`: this process, or a server; `asr.cli.ray_workers` has a third."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from asr.audio.containers import is_seekable
 from asr.audio.files import AudioFile, RawAudio
+from asr.audio.meter import Meter
 from asr.audio.pipes import Pipe, looks_like_a_file
-from asr.cli.main import complain
-from asr.cli.progress import Progress
+from asr.cli.exits import complain
+from asr.cli.progress import TranscriptionProgress
+from asr.cli.sources import STDIN
 from asr.errors import AudioError, RillError, ServerError, UsageError
-from asr.output.files import STDIN, Recording
+from asr.output.files import Source
 from asr.recognizer import Recognizer, Transcript
 from asr.streaming.results import Result
 from asr.streaming.sources import rechunked
@@ -23,23 +25,29 @@ from asr.streaming.sources import rechunked
 if TYPE_CHECKING:
     import numpy as np
 
-    from asr.client import RemoteTranscript
+    from asr.resuming import RemoteTranscript
 
 
-class Outcome(NamedTuple):
-    """What became of a recording."""
+class Transcribed(NamedTuple):
+    """The outcome for one recording."""
 
-    recording: Recording
+    source: Source
     result: Result | None
-    problem: str | RillError | None  # what is wrong with it; there may be a result all the same
-    interrupted: bool = False  # by Ctrl-C: the result is of what was heard until then
+    problem: str | RillError | None = None  # what failed; there may be a result all the same
+    remark: str | None = None  # worth telling, though nothing failed
+    interrupted: bool = False  # by Ctrl-C: the result is of the audio until then
+
+    @property
+    def whole(self) -> bool:
+        """Whether the result is of all that can be decoded."""
+        return self.result is not None and not self.interrupted and not isinstance(self.problem, ServerError)
 
 
-Transcribed = Callable[[Recording, Progress, Event], Outcome]
+Transcriber = Callable[[Source, TranscriptionProgress, Event], Transcribed]
 
 
-def here(recognizer: Recognizer, chunk_ms: int, raw_rate: int | None, track: str | None = None) -> Transcribed:
-    """By this process."""
+def here(recognizer: Recognizer, chunk_ms: int, raw_rate: int | None, track: str | None = None) -> Transcriber:
+    """Transcribe in this process."""
 
     def begin() -> AbstractContextManager[Transcript]:
         return nullcontext(Transcript(recognizer))
@@ -49,32 +57,13 @@ def here(recognizer: Recognizer, chunk_ms: int, raw_rate: int | None, track: str
 
 def by_server(
     address: str, api_key: str | None, chunk_ms: int, raw_rate: int | None, track: str | None = None
-) -> Transcribed:
-    """By a server; raises UsageError for an address that cannot be one."""
+) -> Transcriber:
+    """Have a server transcribe; raises UsageError for an address that cannot be one."""
     from asr.client import SAMPLE_RATE, Client
 
-    return partial(_transcribed, Client(address, api_key).transcript, SAMPLE_RATE, chunk_ms, raw_rate, track)
-
-
-def by_ray(
-    stack: ExitStack, jobs: int, chunk_ms: int, model: str, options: dict[str, Any], track: str | None = None
-) -> Transcribed:
-    """By workers of a Ray cluster, which end with the stack."""
-    from asr.cli.ray_workers import RayWorkers
-
-    workers = stack.enter_context(RayWorkers(jobs, chunk_ms, model, track, **options))
-
-    def transcribed(recording: Recording, shown: Progress, stop: Event) -> Outcome:
-        shown.begin(recording.name, None)
-        try:
-            result, problem = workers.transcribe(recording.name, stop.is_set)
-        finally:
-            shown.end(recording.name)
-        if result is not None:
-            shown.hear(recording.name, result.end_seconds, result.end_seconds)
-        return Outcome(recording, result, problem, interrupted=result is None and problem is None)
-
-    return transcribed
+    return partial(
+        _transcribed, partial(Client(address, api_key).transcript, complain), SAMPLE_RATE, chunk_ms, raw_rate
+    )
 
 
 def _transcribed(
@@ -83,59 +72,62 @@ def _transcribed(
     chunk_ms: int,
     raw_rate: int | None,
     track: str | None,
-    recording: Recording,
-    shown: Progress,
+    source: Source,
+    shown: TranscriptionProgress,
     stop: Event,
-) -> Outcome:
+) -> Transcribed:
+    name = source.name
+    meter = Meter()
     try:
-        with _opened(recording.name, sample_rate, raw_rate, track) as audio, begin() as transcript:
+        with _opened(name, sample_rate, raw_rate, track) as audio, begin() as transcript:
             if audio.note is not None:
                 complain(audio.note)
-            shown.begin(recording.name, audio.seconds)
+            shown.begin(name, audio.seconds)
+            told = partial(shown.advance, name, of=audio.seconds)
             try:
-                chunk = chunk_ms * sample_rate // 1_000
-                result, interrupted = _recognise(transcript, audio, chunk, sample_rate, recording.name, shown, stop)
+                interrupted = _recognise(transcript, audio, chunk_ms * sample_rate // 1_000, meter, told, stop)
+                result = transcript.result()
             except ServerError as error:
-                return Outcome(recording, transcript.result(), error)
+                return Transcribed(source, transcript.result(), error)
     except (AudioError, ServerError) as error:
-        return Outcome(recording, None, error)
+        return Transcribed(source, None, error)
     finally:
-        shown.end(recording.name)
+        shown.end(name)
     if interrupted:
-        heard = f"interrupted after {result.end_seconds:.1f} s of audio; the text is of that part"
-        return Outcome(recording, result, f"{recording.name}: {heard}", interrupted=True)
-    return Outcome(recording, result, audio.damage)
+        problem = f"{name}: interrupted after {result.end_seconds:.1f} s of audio; the text is of that part"
+        return Transcribed(source, result, problem, interrupted=True)
+    remark = None if result.text else f"{name}: {meter.without_words(result.end_seconds)}"
+    return Transcribed(source, result, audio.damage, remark)
 
 
 def _recognise(
     transcript: Transcript | RemoteTranscript,
     audio: AudioFile | RawAudio,
     chunk: int,
-    sample_rate: int,
-    name: str,
-    shown: Progress,
+    meter: Meter,
+    told: Callable[[float], None],
     stop: Event,
-) -> tuple[Result, bool]:
-    """The result of a recording, and whether Ctrl-C ended it early."""
+) -> bool:
+    """Recognise a recording; whether Ctrl-C ended it early."""
     interrupted = False
 
     def until_interrupted() -> Iterator[np.ndarray]:
         nonlocal interrupted
         try:
             yield from audio
-        except KeyboardInterrupt:  # while waiting for audio: the end of it, so that what has come is still heard
+        except KeyboardInterrupt:  # while waiting for audio: its end, so that what has come is still recognised
             interrupted = True
 
     try:
         for samples in rechunked(until_interrupted(), chunk):
-            transcript.hear(samples)
-            shown.hear(name, len(samples) / sample_rate, audio.seconds)
+            meter.add(samples)
+            transcript.accept(samples)
+            told(len(samples) / audio.sample_rate)
             if stop.is_set():
-                interrupted = True
-                break
+                return True
     except KeyboardInterrupt:
-        interrupted = True
-    return transcript.result(), interrupted
+        return True
+    return interrupted
 
 
 def _opened(name: str, sample_rate: int, raw_rate: int | None, track: str | None) -> AudioFile | RawAudio:

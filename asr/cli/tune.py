@@ -67,7 +67,7 @@ def tune(
     from rich.console import Console
 
     from asr.acoustic.folder import DEFAULT_MODEL
-    from asr.cli.training_extra import training_extra
+    from asr.cli.options import training_extra
     from asr.errors import UsageError
 
     console = Console(stderr=True)

@@ -1,1 +1,1 @@
-"""What is written of a result: lines, subtitles, captions."""
+"""Output of results: lines, subtitles, captions."""

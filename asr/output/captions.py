@@ -1,4 +1,4 @@
-"""What `asr listen` shows: captions on a terminal, lines for a pipe, events for a program."""
+"""Output of `asr listen`: captions on a terminal, lines for a pipe, events for a program."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 METER_WIDTH = 12
 QUIETEST_DB = -60.0
-LATE_SECONDS = 1.0  # of audio waiting from which the status line says so
+LATE_SECONDS = 1.0  # of audio waiting from which the status line shows it
 
 
 class Status(NamedTuple):
-    """How the listening goes."""
+    """How live recognition goes."""
 
     heard_seconds: float
     level_db: float  # of the loudest sample of the last chunk, against full scale
     waiting_seconds: float  # recorded, not yet recognised
-    delay_seconds: float  # from the first sound of the last chunk until it had been recognised
-    real_time_factor: float | None  # seconds of computing per second of audio; None if a server does it
-    lost_seconds: float  # of audio that was never recognised, because the machine was too slow
-    overflows: int  # times that the sound system lost audio before it came here
+    delay_seconds: float  # from the first sound of the last chunk until it was recognised
+    real_time_factor: float | None  # seconds of computing per second of audio; None if a server computes
+    lost_seconds: float  # of audio that was never recognised, as the machine was too slow
+    overflows: int  # times that the sound system lost audio
 
 
 class Captions(Protocol):
-    """Shows results as they come; a context manager."""
+    """Shows results as they arrive; a context manager."""
 
     def __enter__(self) -> Captions: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def show(self, results: tuple[Result, ...], status: Status) -> None:
-        """Show new results and how it goes."""
+        """Show new results and the status."""
 
 
 class LineCaptions:
@@ -76,10 +76,10 @@ class EventCaptions(LineCaptions):
 
 
 class TerminalCaptions:
-    """Final lines that scroll up, the open one beneath them, and a status line that never leaves."""
+    """Final lines that scroll up, the open one below them, and a status line that stays."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Show captions on stdout, or on a console of one's own."""
+        """Show captions on stdout, or on another console."""
         from rich.console import Console
         from rich.live import Live
 
@@ -108,7 +108,7 @@ class TerminalCaptions:
         return Text.assemble((f"{_clock(result.start_seconds)} ", "cyan"), result.text)
 
     def screen(self, status: Status) -> Text:
-        """The lines that are shown anew each time: what is being said, and how it goes."""
+        """The lines that are redrawn each time: the open utterance, and the status."""
         from rich.text import Text
 
         words = [word.text for word in self._open.words] if self._open else []

@@ -1,16 +1,21 @@
-"""Output of the transcribe command: formats, and files that appear whole or not at all."""
+"""Formats of a result: text, JSON, subtitles and tables of word times."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.errors import UsageError
-from asr.streaming.results import Result
+from asr.streaming.results import Result, Word
+
+LINE_CHARACTERS = 42  # of a subtitle; with the next three, the custom of broadcasters
+CUE_LINES = 2
+CUE_SECONDS = 6.0  # longest time that words share a subtitle
+CUE_LEAST_SECONDS = 1.0  # shortest time that a subtitle is shown, where the next one leaves room
+PAUSE_SECONDS = 0.8  # a longer silence separates two subtitles
 
 
 def as_text(name: str, result: Result) -> str:
@@ -21,19 +26,6 @@ def as_text(name: str, result: Result) -> str:
 def as_named_text(name: str, result: Result) -> str:
     """``name: text``, for several files."""
     return f"{name}: {result.text}"
-
-
-def word_fields(result: Result) -> list[dict[str, object]]:
-    """The words of a result as JSON tells them, times in seconds."""
-    return [
-        {
-            "word": word.text,
-            "start": round(word.start_seconds, 3),
-            "end": round(word.end_seconds, 3),
-            "confidence": round(word.confidence, 4),
-        }
-        for word in result.words
-    ]
 
 
 def as_json(name: str, result: Result, indent: int | None = None) -> str:
@@ -47,63 +39,125 @@ def as_json(name: str, result: Result, indent: int | None = None) -> str:
     return json.dumps(content, ensure_ascii=False, indent=indent)
 
 
-FORMATS = ("txt", "jsonl")
-DOCUMENTS = "srt, vtt, tsv, ctm, json"  # which asr.output.subtitles makes
+def as_document(name: str, result: Result) -> str:
+    """One JSON object over several lines."""
+    return as_json(name, result, indent=2)
 
 
-def line_format(name: str, several: bool) -> Callable[[str, Result], str]:
-    """The function that turns a file's name and result into its line; raises UsageError for an unknown format."""
-    if name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}; give {', '.join(FORMATS)}, {DOCUMENTS}")
-    if name == "jsonl":
-        return as_json
-    return as_named_text if several else as_text
+def as_srt(name: str, result: Result) -> str:
+    """SubRip subtitles."""
+    return "\n\n".join(
+        f"{number}\n{_clock(cue.start_seconds, ',')} --> {_clock(cue.end_seconds, ',')}\n{_lines(cue.words)}"
+        for number, cue in enumerate(cues(result), start=1)
+    )
 
 
-class LineWriter:
-    """Writes lines to stdout as they come, or to a file that takes its place, whole, when the writer closes.
+def as_vtt(name: str, result: Result) -> str:
+    """WebVTT subtitles."""
+    blocks = [
+        f"{_clock(cue.start_seconds, '.')} --> {_clock(cue.end_seconds, '.')}\n{_lines(cue.words)}"
+        for cue in cues(result)
+    ]
+    return "\n\n".join(["WEBVTT", *blocks])
 
-    A file is written beside its final place and renamed: readers see the old one or the new one. Without any line
-    what was there stays.
+
+def as_tsv(name: str, result: Result) -> str:
+    """A table of words: start and end in seconds, word, confidence; with a header."""
+    rows = (
+        f"{word.start_seconds:.3f}\t{word.end_seconds:.3f}\t{word.text}\t{word.confidence:.4f}" for word in result.words
+    )
+    return "\n".join(["start\tend\tword\tconfidence", *rows])
+
+
+def as_ctm(name: str, result: Result) -> str:
+    """NIST's time-marked conversation format: recording, channel, start, duration, word, confidence."""
+    recording = "_".join(Path(name).stem.split()) or "audio"
+    return "\n".join(
+        f"{recording} 1 {word.start_seconds:.2f} {word.end_seconds - word.start_seconds:.2f} {word.text} "
+        f"{word.confidence:.2f}"
+        for word in result.words
+    )
+
+
+Format = Callable[[str, Result], str]  # name of the recording, result -> what is written
+
+FORMATS: dict[str, Format] = {
+    "txt": as_text,
+    "jsonl": as_json,
+    "srt": as_srt,
+    "vtt": as_vtt,
+    "tsv": as_tsv,
+    "ctm": as_ctm,
+    "json": as_document,
+}
+LINE_FORMATS = ("txt", "jsonl")  # one line per recording, so that several recordings can share a file
+
+
+def find_format(name: str, several: bool = False) -> Format:
+    """The format of a name; with ``several`` recordings in one file, text starts with the recording's name.
+
+    Raises:
+        UsageError: there is no such format.
     """
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}; give {', '.join(FORMATS)}")
+    return as_named_text if name == "txt" and several else FORMATS[name]
 
-    def __init__(self, path: Path | None) -> None:
-        """Write to a path, or to stdout when it is None.
 
-        Raises:
-            UsageError: the path cannot be written to.
-        """
-        self._path = path
-        self._file = sys.stdout
-        self._lines = 0
-        if path is None:
-            return
-        if path.is_dir():
-            raise UsageError(f"--output {path} is a folder; give the name of a file")
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
-        except OSError as error:
-            raise UsageError(f"--output {path} cannot be written: {error.strerror}") from error
-        self._partial = Path(name)
-        self._file = os.fdopen(handle, "w", encoding="utf-8")
+class Cue(NamedTuple):
+    """A subtitle."""
 
-    def __enter__(self) -> LineWriter:
-        return self
+    start_seconds: float
+    end_seconds: float
+    words: tuple[Word, ...]
 
-    def __exit__(self, *_: object) -> None:
-        if self._path is None:
-            return
-        self._file.close()
-        if not self._lines:
-            self._partial.unlink()
-            return
-        mask = os.umask(0)
-        os.umask(mask)
-        self._partial.chmod(0o666 & ~mask)  # mkstemp makes files that only their owner can read
-        os.replace(self._partial, self._path)
 
-    def write(self, line: str) -> None:
-        """Write one line and flush it."""
-        self._file.write(line + "\n")
-        self._file.flush()
-        self._lines += 1
+def cues(result: Result) -> Iterator[Cue]:
+    """Subtitles of at most two lines or six seconds, separated where the speaker pauses.
+
+    A short one is shown for a second, or until the next one or the end of the recording.
+    """
+    groups = list(_cue_words(result.words))
+    for words, following in zip(groups, [*groups[1:], None], strict=False):
+        start, end = words[0].start_seconds, words[-1].end_seconds
+        limit = result.end_seconds if following is None else following[0].start_seconds
+        yield Cue(start, max(end, min(start + CUE_LEAST_SECONDS, limit)), tuple(words))
+
+
+def _cue_words(words: Sequence[Word]) -> Iterator[list[Word]]:
+    cue: list[Word] = []
+    for word in words:
+        if cue and (
+            word.start_seconds - cue[-1].end_seconds > PAUSE_SECONDS
+            or word.end_seconds - cue[0].start_seconds > CUE_SECONDS
+            or _lines([*cue, word]).count("\n") >= CUE_LINES
+        ):
+            yield cue
+            cue = []
+        cue.append(word)
+    if cue:
+        yield cue
+
+
+def word_fields(result: Result) -> list[dict[str, object]]:
+    """The words of a result as objects of JSON, times in seconds."""
+    return [
+        {
+            "word": word.text,
+            "start": round(word.start_seconds, 3),
+            "end": round(word.end_seconds, 3),
+            "confidence": round(word.confidence, 4),
+        }
+        for word in result.words
+    ]
+
+
+def _lines(words: Sequence[Word]) -> str:
+    return textwrap.fill(" ".join(word.text for word in words), LINE_CHARACTERS, break_on_hyphens=False)
+
+
+def _clock(seconds: float, point: str) -> str:
+    milliseconds = round(1_000 * seconds)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1_000:02d}{point}{milliseconds % 1_000:03d}"

@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from asr.errors import AudioError
-from asr.server.failures import ClientError, Gone, bearer, check_key
+from asr.server.failures import ClientError, Gone, bearer, check_key, openai_error
 from asr.server.metrics import Metrics
 from asr.server.options import ServerOptions
 from asr.server.origin import OriginCheck
@@ -40,28 +40,40 @@ def create_app(
     service = Service(recognizer, options or ServerOptions(), model, metrics)
     app = FastAPI(title="Rill", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service = service
+    _add_failures(app, service)
+    _add_health(app, service)
+    _add_sockets(app, service)
+    _add_origins(app, service.options.allow_origins)
+    app.include_router(openai_files.router(service))
+    app.router.routes.extend(page_routes())
+    return app
 
-    def check(request: Request) -> None:
-        check_key(bearer(request.headers.get("authorization")), service.options.api_key)
+
+def _add_failures(app: FastAPI, service: Service) -> None:
+    """Answers to requests that fail."""
 
     @app.exception_handler(ClientError)
     async def refuse(request: Request, error: ClientError) -> JSONResponse:
         service.metrics.errors.labels("http", error.code).inc()
         headers = {"Retry-After": "5"} if error.status == 503 else {}
-        return JSONResponse(openai_files.openai_error(error), error.status, headers)
+        return JSONResponse(openai_error(error), error.status, headers)
 
     @app.exception_handler(AudioError)
     async def refuse_audio(request: Request, error: AudioError) -> JSONResponse:
         return await refuse(request, ClientError("bad_audio", str(error)))
 
     @app.exception_handler(Gone)
-    async def let_go(request: Request, error: Gone) -> Response:
+    async def drop(request: Request, error: Gone) -> Response:
         service.metrics.drops.labels("http").inc()
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # it is not sent to anybody
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:  # uvicorn logs it
-        return await refuse(request, ClientError("internal", "the server failed; its log says why"))
+        return await refuse(request, ClientError("internal", "the server failed; its log has the reason"))
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    """Routes for service managers and Prometheus."""
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
@@ -73,9 +85,13 @@ def create_app(
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
-        check(request)
+        check_key(bearer(request.headers.get("authorization")), service.options.api_key)
         service.metrics.tasks.set(len(asyncio.all_tasks()))
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_sockets(app: FastAPI, service: Service) -> None:
+    """Protocols of live streams."""
 
     @app.websocket("/v1/stream")
     async def v1_stream(websocket: WebSocket) -> None:
@@ -103,7 +119,9 @@ def create_app(
             service, websocket, vosk.NAME, lambda send: vosk.VoskSpeaker(service, send), vosk.complain
         )
 
-    allowed = service.options.allow_origins
+
+def _add_origins(app: FastAPI, allowed: tuple[str, ...]) -> None:
+    """Refuse pages of other sites, but for the allowed ones."""
     app.add_middleware(OriginCheck, allowed=allowed)
     if allowed:
         app.add_middleware(
@@ -113,6 +131,3 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["X-Rill-Warning", "Retry-After"],
         )
-    app.include_router(openai_files.router(service))
-    app.router.routes.extend(page_routes())
-    return app

@@ -1,4 +1,4 @@
-"""A live stream with one client, in whatever protocol, over whatever transport."""
+"""A live stream with one client, in any protocol, over any transport."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Transport(Protocol):
-    """The wire. Its methods raise `Gone` when the client is no longer there, ClientError for what is no message."""
+    """A connection. Its methods raise `Gone` when the client has left, ClientError for data that is not a message."""
 
     client: str  # address
 
@@ -32,9 +32,9 @@ class Transport(Protocol):
 
 
 class Speaker(Protocol):
-    """One side of a protocol: what the server says to what the client said."""
+    """The server's side of a protocol."""
 
-    merge: bool  # audio messages that wait may be joined
+    merge: bool  # whether audio messages that wait may be joined
 
     async def open(self) -> None:
         """Greet."""
@@ -46,11 +46,11 @@ class Speaker(Protocol):
         """Answer `Audio` or what `parse` made."""
 
     async def end(self, end: End) -> None:
-        """Say the last words."""
+        """Send the last results."""
 
     @property
     def seconds(self) -> float:
-        """Length of the audio heard."""
+        """Length of the audio received."""
 
 
 Begin = Callable[[Send], Speaker]
@@ -58,7 +58,7 @@ Complain = Callable[[str, str], Any]  # code and message -> what the protocol se
 
 
 async def converse(service: Service, transport: Transport, name: str, begin: Begin, complain: Complain) -> None:
-    """Serve one client to its end. Nothing it does reaches another, and every failure is told before it is cut off."""
+    """Serve one client to its end. Its failures reach no other client, and it is sent each before it is cut off."""
     stream_id = uuid.uuid4().hex[:12]
     seconds = 0.0
     outcome = "done"
@@ -81,7 +81,7 @@ async def converse(service: Service, transport: Transport, name: str, begin: Beg
         failure = error if isinstance(error, ClientError) else ClientError("bad_audio", str(error))
         outcome, close = failure.code, (failure.close_code, str(failure))
     except Exception as error:
-        failure = ClientError("internal", "the server failed; its log says why")
+        failure = ClientError("internal", "the server failed; its log has the reason")
         outcome, close = failure.code, (failure.close_code, str(failure))
         log("stream failed", logging.ERROR, error, protocol=name, stream=stream_id)
     if outcome not in ("closed", "gone"):
@@ -113,7 +113,7 @@ async def _served(service: Service, transport: Transport, speaker: Speaker) -> E
         try:
             await asyncio.wait({reader, worker}, return_when=asyncio.FIRST_COMPLETED)
             if reader.done():
-                reader.result()  # raises what ended it, if that was no orderly end
+                reader.result()  # raises what ended it, unless that was an orderly end
             return await worker
         finally:
             for task in (limit, reader, worker):
@@ -150,7 +150,7 @@ async def _time_out(inbox: Inbox, seconds: float) -> None:
 
 
 def log_results(service: Service, results: tuple[Result, ...]) -> None:
-    """What was said, for operators who asked for it."""
+    """Log final texts, for operators who asked for it."""
     if service.options.log_transcripts:
         for result in results:
             if result.final:

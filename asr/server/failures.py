@@ -1,8 +1,9 @@
-"""What a client is told when it cannot be served."""
+"""Errors that clients are sent, and the checks that lead to them."""
 
 from __future__ import annotations
 
 import hmac
+from typing import Any
 
 from asr.errors import RillError
 
@@ -23,7 +24,7 @@ CODES = {
 
 
 class ClientError(RillError):
-    """A refusal: a short code for programs, a line for people."""
+    """A refusal: a short code for programs, a message for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -32,7 +33,7 @@ class ClientError(RillError):
 
 
 class Gone(Exception):
-    """The client is no longer there, or takes nothing any more."""
+    """The client has disconnected, or no longer reads what it is sent."""
 
     def __init__(self, politely: bool = False) -> None:
         super().__init__()
@@ -57,3 +58,15 @@ def bearer(authorization: str | None) -> str | None:
     """The key in an Authorization header."""
     scheme, _, key = (authorization or "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None
+
+
+def language_is_known(language: str) -> bool:
+    """Whether a client may ask for a language: any form of English, or for its detection, or for none."""
+    name = language.strip().lower().replace("_", "-")
+    return name in ("", "auto", "english") or name.partition("-")[0] in ("en", "eng")
+
+
+def openai_error(failure: ClientError) -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    kind = "invalid_request_error" if failure.status < 500 else "server_error"
+    return {"error": {"message": str(failure), "type": kind, "param": None, "code": failure.code}}

@@ -1,4 +1,4 @@
-"""What a client has sent and the server has not dealt with yet."""
+"""Messages of a client that the server has not processed yet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-MESSAGE_BYTES = 100  # that a message costs besides what it holds
-MERGED_BYTES = 64 * 1024  # audio that waits is heard in chunks of about this size
+MESSAGE_BYTES = 100  # overhead of a message
+MERGED_BYTES = 64 * 1024  # audio that waits is recognised in chunks of about this size
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Audio as it came, in the client's own format."""
+    """Audio in the client's own format."""
 
     data: bytes
     arrived: float  # time.monotonic() when the oldest of it came
@@ -26,16 +26,16 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Nothing more comes. Without a reason the client has said so itself."""
+    """The end of a stream; without a reason, the client has ended it."""
 
     reason: str | None = None  # a code of `asr.server.failures`
     message: str = ""
 
 
 class Inbox:
-    """Messages of one stream in order. Who puts more audio in than fits waits: that is what slows a fast client down.
+    """Messages of one stream in order. `put` waits while it is full, which slows down clients that send too fast.
 
-    Audio that waits is joined, which is cheaper to hear, unless each message is to be answered by itself.
+    Audio that waits is joined, which is cheaper to recognise, unless each message must be answered by itself.
     """
 
     def __init__(self, most_bytes: int, merge: bool = True) -> None:
@@ -47,7 +47,7 @@ class Inbox:
         self._changed = asyncio.Condition()
 
     async def put(self, item: Any, size: int) -> None:
-        """Append a message that came as so many bytes; waits while too many are there. After the end it is dropped."""
+        """Append a message of so many bytes; waits while the inbox is full. After the end it is dropped."""
         size += MESSAGE_BYTES
         async with self._changed:
             await self._changed.wait_for(lambda: self._end or self._bytes == 0 or self._bytes + size <= self._most)
@@ -58,7 +58,7 @@ class Inbox:
             self._changed.notify_all()
 
     async def end(self, end: End) -> None:
-        """Let `get` give this end after what is there already; the first end counts."""
+        """Let `get` return this end after the messages before it; the first end counts."""
         async with self._changed:
             self._end = self._end or end
             self._changed.notify_all()

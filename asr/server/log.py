@@ -1,4 +1,4 @@
-"""Log lines as JSON objects on stderr. What was said is not in them unless asked for."""
+"""Log lines as JSON objects on stderr. Recognised texts are not in them unless asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("rill.server")
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, event, then what belongs to the event."""
+    """One object per line: time, level, event, then the fields of the event."""
 
     def format(self, record: logging.LogRecord) -> str:
         content: dict[str, Any] = {
@@ -32,7 +32,7 @@ def log(event: str, level: int = logging.INFO, exception: BaseException | None =
 
 
 def to_stderr() -> None:
-    """Let our events and the warnings of uvicorn go to stderr as JSON."""
+    """Send events of the server and warnings of uvicorn to stderr as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name, level in (("rill.server", logging.INFO), ("uvicorn", logging.WARNING)):

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""Counters of a server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Metrics:
         def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(name, what, buckets=buckets, registry=self.registry)
 
-        self.streams = Gauge("rill_streams", "Streams and files now being heard", protocol, registry=self.registry)
+        self.streams = Gauge("rill_streams", "Streams and files under way", protocol, registry=self.registry)
         self.tasks = Gauge("rill_tasks", "Tasks of the event loop", registry=self.registry)
         self.begun = counter("rill_streams_begun", "Streams and files begun", protocol)
-        self.audio_seconds = counter("rill_audio_seconds", "Audio heard, in seconds", protocol)
+        self.audio_seconds = counter("rill_audio_seconds", "Audio recognised, in seconds", protocol)
         self.step_seconds = histogram("rill_step_seconds", "From the start of a step to its results", SECONDS)
         self.queue_seconds = histogram("rill_queue_seconds", "From the arrival of audio to its step", SECONDS)
         self.real_time_factor = histogram("rill_real_time_factor", "Seconds of a step per second of its audio", FACTORS)
-        self.batch_size = histogram("rill_batch_size", "Streams that a run of the network served", BATCHES)
-        self.drops = counter("rill_drops", "Clients that vanished or took nothing any more", protocol)
-        self.errors = counter("rill_errors", "Failures told to clients", ["protocol", "code"])
+        self.batch_size = histogram("rill_batch_size", "Streams in a run of the network", BATCHES)
+        self.drops = counter("rill_drops", "Clients that disconnected or stopped reading", protocol)
+        self.errors = counter("rill_errors", "Errors sent to clients", ["protocol", "code"])
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""

@@ -1,4 +1,4 @@
-"""Which web pages may use the server: a browser lets any page open a WebSocket to anywhere, but tells whose it is."""
+"""Which web pages may use the server: browsers let any page open a WebSocket to it, but send the page's origin."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from asr.server.failures import ClientError
+from asr.server.failures import ClientError, openai_error
 from asr.server.log import log
-from asr.server.protocols.openai_files import openai_error
 
 ANY = "*"
 
@@ -19,12 +18,12 @@ ANY = "*"
 class OriginCheck:
     """ASGI middleware that answers WebSockets and uploads of other sites' pages with 403.
 
-    A page of this server, or of the proxy before it, has the host of the request in its origin; whatever is no browser
-    names no origin.
+    A page of this server, or of the proxy before it, has the host of the request in its origin; clients other than
+    browsers send no origin.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
-        """Let pages of the ``allowed`` origins in as well; ``*`` stands for all."""
+        """Admit pages of the ``allowed`` origins as well; ``*`` stands for all."""
         self._app = app
         self._allowed = frozenset(map(str.lower, allowed))
 

@@ -1,4 +1,4 @@
-"""The page that listens in a browser: static files, served with headers that let it load nothing from elsewhere."""
+"""The page for the browser: static files, with headers that keep it from loading anything from elsewhere."""
 
 from __future__ import annotations
 

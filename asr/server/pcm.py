@@ -1,4 +1,4 @@
-"""Bytes of audio as clients send them, to samples at the model's rate."""
+"""Bytes of audio from clients, decoded to samples at the model's rate."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pcm:
         """A stream of this format at this rate in Hz.
 
         Raises:
-            ClientError: a format, rate or number of channels that is not known.
+            ClientError: an unknown format, rate or number of channels.
         """
         if format not in WIDTHS:
             raise ClientError("bad_request", f"unknown format {format!r}; give {', '.join(WIDTHS)}")
@@ -51,12 +51,12 @@ class Pcm:
         self._format = format
         self._channels = channels
         self._target = target_rate
-        self._held = b""  # the beginning of a sample
+        self._held = b""  # the first bytes of a sample
         self._table = {"mulaw": _mu_law, "alaw": _a_law}[format]() if format in ("mulaw", "alaw") else None
         self._resampler = Resampler(self.rate, target_rate)
 
     def decode(self, data: bytes) -> np.ndarray:
-        """Samples (N,) float32 at the target rate. Raises AudioError for floats that are no audio."""
+        """Samples (N,) float32 at the target rate. Raises AudioError for floats that are not audio."""
         data = self._held + data
         frame = WIDTHS[self._format] * self._channels
         whole = len(data) - len(data) % frame
@@ -69,7 +69,7 @@ class Pcm:
         return self._resampler.push(as_samples(values.reshape(-1, self._channels)))
 
     def flush(self) -> np.ndarray:
-        """The samples held back by resampling; what comes next is a new stream."""
+        """The samples held back by resampling; what follows is a new stream."""
         rest = self._resampler.flush()
         self._resampler = Resampler(self.rate, self._target)
         self._held = b""

@@ -1,18 +1,20 @@
-"""Many replicas of the server on a Ray cluster: one address, as many replicas as there are speakers.
+"""Many replicas of the server on a Ray cluster: one address, as many replicas as the streams need.
 
-Every replica is a whole server with its own copy of the model, and keeps nothing that another one would need: a stream
-lives and dies with its connection. Ray Serve starts the replicas, spreads connections over them and replaces those
+Every replica is a whole server with its own copy of the model and shares no state with the others: a stream ends with
+its connection. Ray Serve starts the replicas, spreads connections over them and replaces those
 that die.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.acoustic.folder import DEFAULT_MODEL
 from asr.errors import ServerError, UsageError
+from asr.recognizer_options import RecognizerOptions
 from asr.server.options import ServerOptions
 
 if TYPE_CHECKING:
@@ -27,14 +29,11 @@ SPARE_REQUESTS = 16  # beside the streams: the page, health, refusals
 class Fleet:
     """How many replicas, and what each of them is."""
 
-    model: str = DEFAULT_MODEL
-    engine: str = "int8"
-    decoder: str | None = None
-    lm: Path | None = None
-    replicas: int = 1  # at the least
-    max_replicas: int | None = None  # None: no more than that
-    cores: float = 1.0  # that Ray sets aside for a replica
+    recognizer: RecognizerOptions = field(default_factory=partial(RecognizerOptions, engine="int8"))
     options: ServerOptions = field(default_factory=ServerOptions)
+    replicas: int = 1  # at least
+    max_replicas: int | None = None  # None: not more than that
+    cores: float = 1.0  # that Ray reserves for a replica
 
     def __post_init__(self) -> None:
         if self.replicas < 1:
@@ -47,20 +46,17 @@ class Fleet:
         from asr.recognizer import Recognizer
         from asr.server.app import create_app
         from asr.server.metrics import Metrics
-        from asr.streaming.batcher import Batching
 
         metrics = Metrics()
-        observe = metrics.batch_size.observe
-        batching = None if self.engine == "torch" else Batching(most=self.options.max_streams, observe=observe)
-        recognizer = Recognizer.load(
-            self.model, engine=self.engine, decoder=self.decoder, lm=self.lm, batching=batching
-        )  # its threads end with the replica's process
-        return create_app(recognizer, self.options, Path(self.model).name, metrics)
+        recognizer = Recognizer.open(self.options.batched(self.recognizer, metrics.batch_size.observe))
+        # Its threads end with the process of the replica.
+        return create_app(recognizer, self.options, Path(self.recognizer.model).name, metrics)
 
 
 def application(fleet: Fleet) -> Application:
     """A Ray Serve application, for `ray.serve.run`. Raises UsageError if Ray is not installed."""
     serve = require_ray().serve
+    fleet = replace(fleet, recognizer=fleet.recognizer.for_another_process())
 
     def build() -> FastAPI:
         return fleet.build()
@@ -85,23 +81,23 @@ def application(fleet: Fleet) -> Application:
 
 
 def from_arguments(arguments: dict[str, str]) -> Application:
-    """For `serve run asr.server.ray_serve:from_arguments replicas=2`: all fields of a `Fleet`, and of its options.
+    """For `serve run asr.server.ray_serve:from_arguments replicas=2`: fields of `Fleet` and of both of its options.
 
     Raises:
-        UsageError: an unknown argument, or a value that cannot be.
+        UsageError: an unknown argument, or a value that cannot be used.
     """
-    from dataclasses import fields
-
-    kinds = {**_kinds(ServerOptions), **_kinds(Fleet)}
-    kinds.pop("options")
-    unknown = sorted(set(arguments) - set(kinds))
+    groups = {kind: _kinds(kind) for kind in (RecognizerOptions, ServerOptions, Fleet)}
+    known = [name for kinds in groups.values() for name in kinds]
+    unknown = sorted(set(arguments) - set(known))
     if unknown:
-        raise UsageError(f"unknown argument {unknown[0]!r}; give {', '.join(kinds)}")
+        raise UsageError(f"unknown argument {unknown[0]!r}; give {', '.join(known)}")
     try:
-        given = {name: kinds[name](value) for name, value in arguments.items()}
-        own = {one.name for one in fields(Fleet)}
-        options = ServerOptions(**{name: value for name, value in given.items() if name not in own})
-        return application(Fleet(**{name: value for name, value in given.items() if name in own}, options=options))
+        recognizer, options, own = (
+            {name: make(arguments[name]) for name, make in kinds.items() if name in arguments}
+            for kinds in groups.values()
+        )
+        recognizer = RecognizerOptions(**{"engine": "int8", **recognizer})
+        return application(Fleet(recognizer, ServerOptions(**options), **own))
     except ValueError as error:
         raise UsageError(f"an argument cannot be used: {error}") from error
 
@@ -126,7 +122,10 @@ def run(fleet: Fleet, host: str, port: int) -> None:
         ray.serve.run(application(fleet), name="rill", route_prefix="/")
         for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray sets its own while it starts
             signal.signal(number, lambda *_: stop.set())
-        print(f"asr: serving {Path(fleet.model).name} on http://{host}:{port} by Ray; Ctrl-C ends it", file=sys.stderr)
+        print(
+            f"asr: serving {Path(fleet.recognizer.model).name} on http://{host}:{port} by Ray; Ctrl-C ends it",
+            file=sys.stderr,
+        )
         stop.wait()
     except RuntimeError as error:
         raise ServerError(f"the replicas do not start: {error}") from error
@@ -145,15 +144,14 @@ def require_ray() -> Any:
     return ray
 
 
-def _kinds(of: type) -> dict[str, Any]:
-    """How the text of an argument becomes a field's value."""
-    from dataclasses import fields
-
-    makers = {
+def _kinds(of: type) -> dict[str, Callable[[str], Any]]:
+    """How the text of an argument becomes the value of a field, for each field that has a text."""
+    makers: dict[str, Callable[[str], Any]] = {
+        "str": str,
         "int": int,
         "float": float,
         "bool": lambda text: text.lower() in ("1", "true", "yes"),
-        "Path": Path,
         "tuple[str, ...]": lambda text: tuple(text.split(",")),
     }
-    return {one.name: makers.get(str(one.type).split(" | ")[0], str) for one in fields(of)}
+    kinds = {one.name: str(one.type).split(" | ")[0] for one in fields(of)}
+    return {name: makers[kind] for name, kind in kinds.items() if kind in makers}

@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn, and stops it without losing anybody's last words."""
+"""Runs the application under uvicorn, and stops it without losing the last words of any stream."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Address:
     """Where to listen, and with which certificate."""
 
     host: str = "127.0.0.1"
-    port: int = 8_000  # 0: any that is free
+    port: int = 8_000  # 0: any free one
     certificate: Path | None = None
     key: Path | None = None
     wyoming_host: str = "127.0.0.1"
-    wyoming_port: int | None = None  # None: Wyoming is not spoken
+    wyoming_port: int | None = None  # None: no Wyoming
 
 
 class DrainingServer(uvicorn.Server):
@@ -74,9 +74,9 @@ def serve(app: FastAPI, address: Address) -> None:
         raise UsageError("--ssl-certfile and --ssl-keyfile go together; give both or none")
     config = uvicorn.Config(
         app,
-        access_log=False,  # its lines would hold API keys of addresses
+        access_log=False,  # its lines would hold API keys from addresses
         log_config=None,
-        ws_max_size=4 * service.options.max_message_bytes,  # beyond it the line is cut without a word
+        ws_max_size=4 * service.options.max_message_bytes,  # beyond it the connection is cut without a reason
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(service.options.grace_seconds),
         ssl_certfile=address.certificate,
@@ -110,7 +110,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
-        listening.listen()  # whoever reads the address may connect at once
+        listening.listen()  # clients that read the address may connect at once
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {host}, port {port}: {reason}") from error

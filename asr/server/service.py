@@ -1,4 +1,4 @@
-"""What all clients of a server share: the recogniser, the threads it runs in, the limits, the counters."""
+"""State shared by all clients of a server: the recogniser, the threads it runs in, the limits, the counters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """One recogniser for everybody. Its steps run in threads, one stream never in two at once."""
+    """One recogniser for all clients. Its steps run in threads, one stream never in two at once."""
 
     def __init__(
         self, recognizer: Recognizer, options: ServerOptions, model: str, metrics: Metrics | None = None
@@ -38,7 +38,7 @@ class Service:
         self._pool = ThreadPoolExecutor(options.max_streams, thread_name_prefix="stream")
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function that computes, without keeping the event loop from anything else."""
+        """Call a function in a thread, without blocking the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
     @contextmanager
@@ -75,7 +75,7 @@ class Service:
             self._inboxes.discard(inbox)
 
     async def drain(self) -> None:
-        """Take nobody new, let every live stream send its last words and close; waits as long as the options say."""
+        """Refuse new clients, let live streams send their last words and close; waits as long as the options allow."""
         self.draining = True
         for inbox in tuple(self._inboxes):
             await inbox.end(End("shutting_down", "the server is shutting down"))
@@ -85,5 +85,5 @@ class Service:
             pass
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Release the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -15,24 +16,24 @@ from asr.streaming.results import Result
 
 
 class Stream:
-    """Hears audio in order and tells its results, with times from the start of the stream."""
+    """Recognises audio in order; results have times from the start of the stream."""
 
     def __init__(self, service: Service, protocol: str, pcm: Pcm) -> None:
-        """A stream of a client that speaks ``protocol``."""
+        """A stream of a client of ``protocol``."""
         self._service = service
         self._protocol = protocol
         self._pcm = pcm
         self._recognizer = service.recognizer
         self._state = self._recognizer.start()
-        self._before = 0  # samples heard before the last flush
+        self._before = 0  # samples received before the last flush
 
     @property
     def seconds(self) -> float:
-        """Length of the audio heard."""
+        """Length of the audio received."""
         return (self._before + self._state.samples) / self._recognizer.sample_rate
 
     async def hear(self, audio: Audio) -> tuple[Result, ...]:
-        """The results of what came; raises AudioError for what is no audio."""
+        """The results of what came; raises AudioError for bytes that are not audio."""
         self._service.metrics.queue_seconds.observe(time.monotonic() - audio.arrived)
         return await self._service.run(self._hear, audio.data)
 
@@ -45,11 +46,11 @@ class Stream:
         self._pcm = pcm
 
     def go_on_with(self, recognizer: Recognizer) -> None:
-        """Go on with another recogniser that shares its states."""
+        """Continue with another recogniser that shares its states."""
         self._recognizer = recognizer
 
     def reset(self) -> None:
-        """Forget the utterance being spoken; the stream goes on."""
+        """Drop the utterance being spoken; the stream goes on."""
         self._pcm.flush()
         self._before += self._state.samples
         self._state = self._recognizer.start()
@@ -94,3 +95,26 @@ class Stream:
             )
             for result in results
         )
+
+
+class GrowingText:
+    """The committed words of a stream, piece by piece, for protocols that cannot revoke a word.
+
+    The pieces joined are the final text.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._open = 0  # words of the utterance being spoken that have been sent
+
+    def add(self, results: Iterable[Result]) -> str:
+        """What these results add to the text, with the space that belongs before it."""
+        pieces = []
+        for result in results:
+            pieces += [word.text for word in result.words[self._open : result.committed]]
+            self._open = 0 if result.final else max(self._open, result.committed)
+        piece = " ".join(pieces)
+        if piece and self.text:
+            piece = " " + piece
+        self.text += piece
+        return piece

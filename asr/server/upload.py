@@ -1,4 +1,4 @@
-"""Whole recordings: taken from a request, heard piece by piece."""
+"""Whole recordings: received in a request, recognised piece by piece."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
 from asr.audio.files import AudioFile
+from asr.audio.meter import Meter
 from asr.recognizer import FILE_CHUNK_MS, chunk_samples
 from asr.server.failures import ClientError, Gone
 from asr.server.options import MIB
@@ -37,7 +38,7 @@ async def received_form(request: Request, service: Service) -> AsyncIterator[For
     """The form of a request, whose files are deleted afterwards.
 
     Raises:
-        ClientError: it is larger than allowed, breaks off, stalls or is no form.
+        ClientError: it is larger than allowed, breaks off, stalls or is not a form.
     """
     options = service.options
     too_large = ClientError(
@@ -81,26 +82,27 @@ async def received_form(request: Request, service: Service) -> AsyncIterator[For
         raise ClientError("bad_request", f"the form cannot be read: {reason}") from error
 
 
-class Recording:
-    """A recording that is heard in threads, a piece at a time."""
+class Upload:
+    """A recording that is recognised in threads, a piece at a time."""
 
     damage: str | None = None  # afterwards: why a part of it is missing
+    remark: str | None = None  # afterwards: how loud it is, if it has no words
 
     def __init__(self, service: Service, protocol: str, upload: UploadFile) -> None:
         self._service = service
         self._protocol = protocol
         self._upload = upload
-        self.seconds = 0.0  # heard so far
+        self.seconds = 0.0  # recognised so far
 
     async def results(self) -> AsyncIterator[tuple[Result, ...]]:
         """The results of one piece after the other.
 
         Raises:
-            AudioError: it is no audio.
+            AudioError: it is not audio.
             ClientError: it lasts too long.
         """
         pieces = self._pieces()
-        lock = threading.Lock()  # a piece may still be heard when the client has gone
+        lock = threading.Lock()  # a piece may still be under way when the client has gone
 
         def following() -> tuple[Result, ...] | None:
             with lock:
@@ -121,9 +123,13 @@ class Recording:
         longest = self._service.options.longest_seconds
         counted = self._service.metrics.audio_seconds.labels(self._protocol)
         state = recognizer.start()
+        meter = Meter()
+        silent = True
         with AudioFile(NamedUpload(self._upload), recognizer.sample_rate) as audio:
             for samples in rechunked(audio, chunk_samples(FILE_CHUNK_MS, recognizer.sample_rate)):
+                meter.add(samples)
                 results, state = recognizer.step(state, samples)
+                silent = silent and not any(result.final and result.words for result in results)
                 self.seconds += len(samples) / recognizer.sample_rate
                 counted.inc(len(samples) / recognizer.sample_rate)
                 if self.seconds > longest:
@@ -131,4 +137,6 @@ class Recording:
                 yield results
             self.damage = audio.damage
         results, _ = recognizer.finish(state)
+        if silent and not any(result.words for result in results):
+            self.remark = meter.without_words(self.seconds)
         yield results

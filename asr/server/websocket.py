@@ -51,7 +51,7 @@ class WebSocketTransport:
 
 
 async def serve_websocket(service: Service, websocket: WebSocket, name: str, begin: Begin, complain: Complain) -> None:
-    """Accept, check the key, converse. A refusal is told in the protocol's words, since browsers see no HTTP status."""
+    """Accept, check the key, converse. Refusals use the protocol's messages, since browsers see no HTTP status."""
     await websocket.accept()
 
     def begin_with_key(send: Any) -> Any:
@@ -65,11 +65,11 @@ async def serve_websocket(service: Service, websocket: WebSocket, name: str, beg
 
 
 def json_object(message: str | bytes, what: str = "a text message") -> dict[str, Any]:
-    """A message as the JSON object it must be; raises ClientError, which names ``what`` it is, if it is none."""
+    """A message as the JSON object it must be; raises ClientError, which names ``what`` it is, if not."""
     try:
         content = json.loads(message)
     except (ValueError, RecursionError) as error:
-        raise ClientError("bad_request", f"{what} must be a JSON object; this is no JSON") from error
+        raise ClientError("bad_request", f"{what} must be a JSON object; this is not JSON") from error
     if not isinstance(content, dict):
         raise ClientError("bad_request", f"{what} must be a JSON object, not {type(content).__name__}")
     return content

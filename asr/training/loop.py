@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+import asr
 from asr.acoustic.folder import STATES
 from asr.data.batches import Corpus
 from asr.errors import DataError, UsageError
@@ -29,7 +30,6 @@ from asr.training.start import rivals_of, set_normalisation, states_of, take_ove
 from asr.training.tbptt_plan import plan_segments
 from asr.training.tensorboard import TensorBoardLog
 from asr.training.validation import error_rates
-from asr.version import installed_version
 from asr.words.tokens import PHONES, TokenTable
 
 DRAWING_SECONDS = 20.0  # at least, from one picture of the curve to the next
@@ -284,7 +284,7 @@ class _Averages:
 def _facts(corpus: Corpus, config: AcousticConfig, options: TrainOptions) -> dict[str, str]:
     """What must be the same in all processes."""
     return {
-        "Rill": installed_version(),
+        "Rill": asr.__version__,
         "torch": torch.__version__,
         "a corpus of": f"{len(corpus.examples)} utterances, {corpus.seconds:.1f} s",
         "the model": str(config.to_dict()),

@@ -2,6 +2,7 @@
 
 import { Captions } from "./captions.js";
 import { KeyDialog } from "./key.js";
+import { Loudness } from "./loudness.js";
 import { Meter } from "./meter.js";
 import { Microphone, MicrophoneError, microphones } from "./microphone.js";
 import { RecordingError, asInt16, decoded, play, upload } from "./recordings.js";
@@ -66,6 +67,7 @@ function hear(result) {
   if (result.final && utterance) captions.add(utterance);
   captions.showPartial(transcript.partial);
   showTools();
+  if (work && utterance) work.wordless = false;
   if (work?.kind === "microphone" && !result.final && result.words.length > before) {
     work.delays = [...work.delays, work.now() - result.end].slice(-DELAYS_KEPT);
     showDelay(work.delays);
@@ -130,6 +132,8 @@ async function listen() {
   const present = {
     kind: "microphone",
     delays: [],
+    loudness: new Loudness(),
+    wordless: true,
     now: () => present.session.seconds + (performance.now() - lastBlock) / 1_000,
     stop: (abandon) => stopListening(present, abandon),
   };
@@ -139,7 +143,9 @@ async function listen() {
   present.hear = (samples) => {
     lastBlock = performance.now();
     meter.hear(samples);
-    present.session.send(asInt16(samples));
+    const integers = asInt16(samples);
+    present.loudness.add(integers);
+    present.session.send(integers);
     transcript.lasts(present.session.seconds);
     $("clock").textContent = clock(present.session.seconds);
     const waiting = present.session.waitingSeconds;
@@ -202,7 +208,15 @@ async function stopListening(present, abandon = false) {
   meter.rest();
   if ($("state").dataset.state === "listening") showState("working", "Writing the last words…");
   await present.session.finish();
-  if (work === present) settle(), idle();
+  if (work !== present) return;
+  settle();
+  idle();
+  tellWordless(present, present.session.seconds);
+}
+
+/** Says so if no words came of audio that was recognised to its end. */
+function tellWordless(present, seconds, name = "") {
+  if (present.wordless && seconds > 0) notify(`${name}${present.loudness.withoutWords(seconds)}`);
 }
 
 /* Recordings */
@@ -213,6 +227,8 @@ async function transcribe(file) {
   const stopping = new AbortController();
   const present = {
     kind: "recording",
+    loudness: new Loudness(),
+    wordless: true,
     stop() {
       stopping.abort();
       present.session?.abandon();
@@ -249,8 +265,10 @@ async function streamed(file, samples, present, signal) {
     ready: `Transcribing ${file.name}`,
     kept: "The rest is transcribed when the server is back.",
   });
+  present.loudness.add(samples);
   await play(samples, SAMPLE_RATE, present.session, () => signal.aborted);
   await present.session.finish();
+  if (!signal.aborted) tellWordless(present, present.seconds, `${file.name}: `);
 }
 
 async function uploaded(file, present, signal) {
@@ -264,6 +282,7 @@ async function uploaded(file, present, signal) {
   transcript.lasts(result.duration);
   $("clock").textContent = clock(result.duration);
   hear({ text: result.text, words: result.words ?? [], start: 0, end: result.duration, final: true });
+  if (result.warning) notify(`${file.name}: ${result.warning}`);
 }
 
 /* Transcript */
@@ -283,7 +302,11 @@ function setAside() {
 }
 
 function download(format) {
-  const make = { txt: () => `${transcript.text}\n`, srt: () => asSrt(transcript.words), vtt: () => asVtt(transcript.words) };
+  const make = {
+    txt: () => `${transcript.text}\n`,
+    srt: () => asSrt(transcript.words, transcript.seconds),
+    vtt: () => asVtt(transcript.words, transcript.seconds),
+  };
   const type = { txt: "text/plain", srt: "application/x-subrip", vtt: "text/vtt" }[format];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([make[format]()], { type: `${type};charset=utf-8` }));

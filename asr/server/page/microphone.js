@@ -13,9 +13,9 @@ const REASONS = {
 };
 const INSECURE =
   "Browsers give the microphone only to pages opened by https, or on the same machine (http://localhost). " +
-  "Recordings can be transcribed all the same.";
+  "Recordings can be transcribed nevertheless.";
 
-/** The microphones there are, as far as the browser tells: names only once the microphone has been allowed. */
+/** The microphones that the browser lists; with names only once the microphone has been allowed. */
 export async function microphones() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices.filter((device) => device.kind === "audioinput" && device.deviceId !== "");
@@ -37,6 +37,8 @@ export class Microphone {
     if (!window.isSecureContext || !navigator.mediaDevices) throw new MicrophoneError(INSECURE);
     const microphone = new Microphone();
     try {
+      // First, so that no word is lost between the permission and the first block: loading takes time.
+      await microphone.#prepare(targetRate, onBlock);
       microphone.#stream = await navigator.mediaDevices.getUserMedia({
         // Speech is recognised best as it is: what suits a phone call takes away too much.
         audio: {
@@ -46,7 +48,8 @@ export class Microphone {
           autoGainControl: true,
         },
       });
-      await microphone.#listen(targetRate, onBlock);
+      microphone.#context.createMediaStreamSource(microphone.#stream).connect(microphone.#node);
+      await microphone.#context.resume();
     } catch (error) {
       await microphone.#release();
       throw new MicrophoneError(REASONS[error.name] ?? `The microphone does not work here: ${error.message}`);
@@ -59,14 +62,14 @@ export class Microphone {
   async close() {
     const last = new Promise((resolve) => {
       this.onLast = resolve;
-      setTimeout(resolve, 500); // a context that the system has stopped answers never
+      setTimeout(resolve, 500); // a context that the system has stopped never answers
     });
     this.#node.port.postMessage("finish");
     await last;
     await this.#release();
   }
 
-  async #listen(targetRate, onBlock) {
+  async #prepare(targetRate, onBlock) {
     // At the rate of the device: a context at another rate cannot be joined to a microphone in every browser.
     this.#context = new AudioContext({ latencyHint: "interactive" });
     await this.#context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
@@ -78,8 +81,6 @@ export class Microphone {
       onBlock(samples);
       if (last) this.onLast();
     };
-    this.#context.createMediaStreamSource(this.#stream).connect(this.#node);
-    await this.#context.resume();
   }
 
   async #release() {

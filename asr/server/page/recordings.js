@@ -81,7 +81,7 @@ export async function play(samples, sampleRate, session, stopped) {
  * Uploads a file to be transcribed as a whole.
  * @param {(share: number) => void} onProgress - of the upload, 0 to 1
  * @param {AbortSignal} signal
- * @returns {Promise<{text: string, words: object[], duration: number}>}
+ * @returns {Promise<{text: string, words: object[], duration: number, warning: string}>}
  */
 export function upload(file, key, onProgress, signal) {
   const form = new FormData();
@@ -90,20 +90,27 @@ export function upload(file, key, onProgress, signal) {
   form.append("response_format", "verbose_json");
   form.append("timestamp_granularities[]", "word");
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch tells nothing about an upload's progress
+    const request = new XMLHttpRequest(); // fetch does not report the progress of an upload
     request.open("POST", new URL("v1/audio/transcriptions", document.baseURI));
     if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
     request.responseType = "json";
     request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 0);
     request.onload = () => {
-      if (request.status === 200) resolve(request.response);
-      else reject(new RecordingError(request.response?.error?.message ?? `The server answers ${request.status}.`));
+      const warning = request.getResponseHeader("X-Rill-Warning") ?? "";
+      if (request.status === 200) resolve({ ...request.response, warning: unnamed(warning, file.name) });
+      else reject(new RecordingError(unnamed(request.response?.error?.message, file.name) ?? `status ${request.status}`));
     };
     request.onerror = () => reject(new RecordingError("The server cannot be reached. Try again when it is back."));
     request.onabort = () => resolve(null);
     signal.addEventListener("abort", () => request.abort());
     request.send(form);
   });
+}
+
+/** A message about a file without the file's name at its beginning. */
+function unnamed(message, name) {
+  const start = `${name.split(/\s+/).join(" ")}: `;
+  return message?.startsWith(start) ? message.slice(start.length) : message;
 }
 
 /** Samples in [-1, 1] as 16-bit ones. */

@@ -3,18 +3,21 @@
 const LINE_CHARACTERS = 42;
 const CUE_LINES = 2;
 const CUE_SECONDS = 6;
-const PAUSE_SECONDS = 0.8; // of silence between two subtitles rather than inside one
+const CUE_LEAST_SECONDS = 1; // shortest time that a subtitle is shown, where the next one leaves room
+const PAUSE_SECONDS = 0.8; // a longer silence separates two subtitles
 
-/** SubRip. */
-export function asSrt(words) {
+/** SubRip, of words in a recording of this length. */
+export function asSrt(words, seconds) {
   return cues(words)
-    .map((cue, k) => `${k + 1}\n${times(cue, ",")}\n${lines(cue).join("\n")}\n`)
+    .map((cue, k, all) => `${k + 1}\n${times(cue, limit(all, k, seconds), ",")}\n${lines(cue).join("\n")}\n`)
     .join("\n");
 }
 
-/** WebVTT. */
-export function asVtt(words) {
-  const blocks = cues(words).map((cue) => `${times(cue, ".")}\n${lines(cue).join("\n")}`);
+/** WebVTT, of words in a recording of this length. */
+export function asVtt(words, seconds) {
+  const blocks = cues(words).map(
+    (cue, k, all) => `${times(cue, limit(all, k, seconds), ".")}\n${lines(cue).join("\n")}`,
+  );
   return ["WEBVTT", ...blocks].join("\n\n") + "\n";
 }
 
@@ -53,8 +56,15 @@ function lines(cue) {
   return wrapped;
 }
 
-function times(cue, point) {
-  return `${stamp(cue[0].start, point)} --> ${stamp(cue.at(-1).end, point)}`;
+/** When a subtitle must be gone: the next one begins, or the recording ends. */
+function limit(all, k, seconds) {
+  return k + 1 < all.length ? all[k + 1][0].start : seconds;
+}
+
+function times(cue, latest, point) {
+  const start = cue[0].start;
+  const end = Math.max(cue.at(-1).end, Math.min(start + CUE_LEAST_SECONDS, latest));
+  return `${stamp(start, point)} --> ${stamp(end, point)}`;
 }
 
 function stamp(seconds, point) {

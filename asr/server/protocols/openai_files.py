@@ -17,18 +17,17 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import Receive, Scope, Send
 
 from asr.errors import RillError
-from asr.output.subtitles import as_srt, as_vtt
-from asr.server.committed_text import GrowingText
-from asr.server.failures import ClientError, Gone, bearer, check_key
+from asr.output.formats import as_srt, as_vtt
+from asr.server.failures import ClientError, Gone, bearer, check_key, language_is_known, openai_error
 from asr.server.log import log
 from asr.server.service import Service
-from asr.server.upload import Recording, received_form
+from asr.server.stream import GrowingText
+from asr.server.upload import Upload, received_form
 from asr.streaming.results import Result, Word, joined
 
 NAME = "openai"
-FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+RESPONSE_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("word", "segment")
-LANGUAGES = ("", "en", "english", "en-us", "en-gb")
 STARTED = int(time.time())
 
 
@@ -44,27 +43,22 @@ class Wanted:
 
     @classmethod
     def of(cls, form: FormData) -> Wanted:
-        """Read the form; what only other models know (model, prompt, temperature) is accepted. Raises ClientError."""
+        """Read the form; fields for other models (model, prompt, temperature) are ignored. Raises ClientError."""
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise ClientError("bad_request", "there is no file in the form; send the recording as field 'file'")
         format = str(form.get("response_format") or "json")
-        if format not in FORMATS:
-            raise ClientError("bad_request", f"unknown response_format {format!r}; give {', '.join(FORMATS)}")
-        language = str(form.get("language") or "").lower()
-        if language not in LANGUAGES:
-            raise ClientError("bad_request", f"language {language!r} is not known here; this model hears English, en")
-        granularities = tuple(str(value) for value in form.getlist("timestamp_granularities[]")) or ("segment",)
+        if format not in RESPONSE_FORMATS:
+            raise ClientError("bad_request", f"unknown response_format {format!r}; give {', '.join(RESPONSE_FORMATS)}")
+        language = str(form.get("language") or "")
+        if not language_is_known(language):
+            raise ClientError("bad_request", f"language {language!r} is not supported; this model is for English, en")
+        given = form.getlist("timestamp_granularities[]") + form.getlist("timestamp_granularities")
+        granularities = tuple(one.strip() for value in given for one in str(value).split(",")) or ("segment",)
         if unknown := set(granularities) - set(GRANULARITIES):
             raise ClientError("bad_request", f"unknown timestamp granularity {min(unknown)!r}; give word or segment")
         stream = str(form.get("stream") or "").lower() in ("true", "1")
         return cls(upload, format, stream, granularities, "logprobs" in form.getlist("include[]"))
-
-
-def openai_error(failure: ClientError) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    kind = "invalid_request_error" if failure.status < 500 else "server_error"
-    return {"error": {"message": str(failure), "type": kind, "param": None, "code": failure.code}}
 
 
 def router(service: Service) -> APIRouter:
@@ -95,7 +89,7 @@ def router(service: Service) -> APIRouter:
         async with AsyncExitStack() as stack:
             stack.enter_context(service.admitted(NAME))
             wanted = Wanted.of(await stack.enter_async_context(received_form(request, service)))
-            recording = Recording(service, NAME, wanted.upload)
+            recording = Upload(service, NAME, wanted.upload)
             if wanted.stream:
                 return EventResponse(_events(service, recording), stack.pop_all())
             finals: tuple[Result, ...] = ()
@@ -109,11 +103,11 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _answer(wanted: Wanted, recording: Recording, finals: tuple[Result, ...]) -> Response:
+def _answer(wanted: Wanted, recording: Upload, finals: tuple[Result, ...]) -> Response:
     whole = joined(finals, recording.seconds)
     headers = {}
-    if recording.damage is not None:
-        headers["X-Rill-Warning"] = " ".join(recording.damage.encode("ascii", "replace").decode().split())
+    if (warning := recording.damage or recording.remark) is not None:
+        headers["X-Rill-Warning"] = " ".join(warning.encode("ascii", "replace").decode().split())
     if wanted.format == "text":
         return PlainTextResponse(whole.text + "\n", headers=headers)
     if wanted.format in ("srt", "vtt"):
@@ -145,7 +139,7 @@ def _answer(wanted: Wanted, recording: Recording, finals: tuple[Result, ...]) ->
 
 
 def segment(number: int, final: Result) -> dict[str, Any]:
-    """An utterance as a segment. It has no tokens of Whisper's, and where nothing is said there is no segment."""
+    """An utterance as a segment. It has no tokens; silence gives no segments."""
     text = final.text.encode()
     return {
         "id": number,
@@ -166,7 +160,7 @@ def _log(word: Word) -> float:
 
 
 class EventResponse(StreamingResponse):
-    """Server-sent events that let go of what they need however they end."""
+    """Server-sent events that release what they hold however they end."""
 
     def __init__(self, events: AsyncIterator[str], held: AsyncExitStack) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
@@ -177,7 +171,7 @@ class EventResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(service: Service, recording: Recording) -> AsyncIterator[str]:
+async def _events(service: Service, recording: Upload) -> AsyncIterator[str]:
     """The response has begun, so that failures are events too."""
     growing = GrowingText()
     try:
@@ -190,8 +184,8 @@ async def _events(service: Service, recording: Recording) -> AsyncIterator[str]:
         service.metrics.errors.labels(NAME, failure.code).inc()
         yield _event(openai_error(failure))
         return
-    if recording.damage is not None:
-        log("damaged recording", problem=recording.damage)
+    if (warning := recording.damage or recording.remark) is not None:
+        log("doubtful recording", problem=warning)
     yield _event({"type": "transcript.text.done", "text": growing.text})
     yield "data: [DONE]\n\n"
 

@@ -8,19 +8,18 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from asr.server.committed_text import GrowingText
 from asr.server.conversation import Send, log_results
-from asr.server.failures import ClientError
+from asr.server.failures import ClientError, language_is_known
 from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
-from asr.server.stream import Stream
+from asr.server.stream import GrowingText, Stream
 from asr.server.websocket import json_object
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.results import Result
 
 NAME = "realtime"
-FORMATS = {"audio/pcm": ("s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}
+AUDIO_TYPES = {"audio/pcm": ("s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}
 SILENCE_MS = (200, 10_000)  # that may end a turn
 DEFAULT_SILENCE_MS = 1_000
 
@@ -68,7 +67,7 @@ class RealtimeSpeaker:
     def parse(self, message: str | bytes) -> Any:
         try:
             if isinstance(message, bytes):
-                raise ClientError("bad_request", "binary messages are not known here; send JSON events as text")
+                raise ClientError("bad_request", "binary messages are not supported; send JSON events as text")
             content = json_object(message)
             if content.get("type") == "input_audio_buffer.append":
                 return Audio.now(_decoded(content.get("audio")))
@@ -169,18 +168,18 @@ class RealtimeSpeaker:
         if not isinstance(session, dict):
             raise ClientError("bad_request", "session.update needs a session object")
         if session.get("type", "transcription") != "transcription":
-            raise ClientError("bad_request", f"session type {session['type']!r} is not known here; give transcription")
+            raise ClientError("bad_request", f"session type {session['type']!r} is not supported; give transcription")
         audio = _object(_object(session, "audio"), "input")
         format = _object(audio, "format")
         kind = format.get("type", self._format)
-        if kind not in FORMATS:
-            raise ClientError("bad_request", f"unknown audio format {kind!r}; give {', '.join(FORMATS)}")
-        rate = FORMATS[kind][1]
+        if kind not in AUDIO_TYPES:
+            raise ClientError("bad_request", f"unknown audio format {kind!r}; give {', '.join(AUDIO_TYPES)}")
+        rate = AUDIO_TYPES[kind][1]
         if format.get("rate") not in (None, rate):
             raise ClientError("bad_request", f"{kind} has {rate} Hz here, got {format['rate']!r}")
         language = _object(audio, "transcription").get("language") or "en"
-        if not isinstance(language, str) or language.lower().partition("-")[0] != "en":
-            raise ClientError("bad_request", f"language {language!r} is not known here; this model hears English, en")
+        if not isinstance(language, str) or not language_is_known(language):
+            raise ClientError("bad_request", f"language {language!r} is not supported; this model is for English, en")
         if "turn_detection" in audio:
             self._detect_turns(audio["turn_detection"])
         if kind != self._format:
@@ -207,7 +206,7 @@ class RealtimeSpeaker:
         self._stream.go_on_with(self._service.recognizer.with_endpoint(rule))
 
     def _pcm(self) -> Pcm:
-        return Pcm(*FORMATS[self._format], self._service.recognizer.sample_rate)
+        return Pcm(*AUDIO_TYPES[self._format], self._service.recognizer.sample_rate)
 
     def _described(self) -> dict[str, Any]:
         return {
@@ -217,7 +216,7 @@ class RealtimeSpeaker:
             "audio": {
                 "input": {
                     "format": {"type": self._format}
-                    | ({"rate": FORMATS[self._format][1]} if self._format == "audio/pcm" else {}),
+                    | ({"rate": AUDIO_TYPES[self._format][1]} if self._format == "audio/pcm" else {}),
                     "transcription": {"model": self._service.model, "language": "en"},
                     "turn_detection": self._turn_detection,
                 }

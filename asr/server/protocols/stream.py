@@ -16,7 +16,7 @@ from asr.server.websocket import json_object
 from asr.streaming.results import Result
 
 NAME = "stream"
-FORMATS = ("s16le", "f32le")
+ENCODINGS = ("s16le", "f32le")
 FLUSH = object()
 
 
@@ -45,8 +45,8 @@ class StreamSpeaker:
     def __init__(self, service: Service, send: Send, query: Mapping[str, str]) -> None:
         """Read the query: ``sample_rate`` (the model's by default), ``format``, ``pretty``. Raises ClientError."""
         format = query.get("format", "s16le")
-        if format not in FORMATS:
-            raise ClientError("bad_request", f"unknown format {format!r}; give {' or '.join(FORMATS)}")
+        if format not in ENCODINGS:
+            raise ClientError("bad_request", f"unknown format {format!r}; give {' or '.join(ENCODINGS)}")
         given = query.get("sample_rate", str(service.recognizer.sample_rate))
         if not given.isascii() or not given.isdigit():
             raise ClientError("bad_request", f"sample_rate {given!r} is no whole number of Hz")

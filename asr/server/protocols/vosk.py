@@ -16,12 +16,12 @@ from asr.server.websocket import json_object
 from asr.streaming.results import Result, Word
 
 NAME = "vosk"
-SAMPLE_RATE = 8_000  # until a client says otherwise
+SAMPLE_RATE = 8_000  # until a client sets another
 RESET = object()
 
 
 def complain(code: str, message: str) -> None:
-    """The protocol has no message for failures: the close frame tells the reason."""
+    """The protocol has no message for failures: the close frame has the reason."""
 
 
 class VoskSpeaker:
@@ -82,7 +82,7 @@ class VoskSpeaker:
 
     def _pcm(self, sample_rate: Any) -> Pcm:
         try:
-            sample_rate = float(sample_rate)  # clients send it as a string, too
+            sample_rate = float(sample_rate)  # some clients send a string
         except (TypeError, ValueError) as error:
             raise ClientError("bad_request", f"sample_rate must be a number, got {sample_rate!r}") from error
         return Pcm("s16le", sample_rate, self._service.recognizer.sample_rate)

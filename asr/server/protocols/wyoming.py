@@ -1,4 +1,4 @@
-"""Wyoming over TCP, as Home Assistant speaks it. The protocol knows no key: listen where only friends can connect."""
+"""Wyoming over TCP, as used by Home Assistant. The protocol has no key: listen on trusted networks only."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import json
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from asr.server.committed_text import GrowingText
+import asr
 from asr.server.conversation import Send, converse, log_results
 from asr.server.failures import ClientError, Gone
 from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
-from asr.server.stream import Stream
+from asr.server.stream import GrowingText, Stream
 from asr.server.websocket import json_object
 from asr.streaming.results import Result
 
 NAME = "wyoming"
 LINE_BYTES = 64 * 1024
-FORMATS = {2: "s16le", 4: "s32le"}  # by bytes of a sample
+ENCODING_OF_WIDTH = {2: "s16le", 4: "s32le"}  # by bytes of a sample
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class WyomingTransport:
 
     async def send(self, message: Event) -> None:
         data = json.dumps(message.data, ensure_ascii=False).encode()
-        header = {"type": message.type, "version": _version(), "data_length": len(data)}
+        header = {"type": message.type, "version": asr.__version__, "data_length": len(data)}
         try:
             async with asyncio.timeout(self._send_seconds):
                 self._writer.write(json.dumps(header).encode() + b"\n" + data)
@@ -101,8 +100,8 @@ class WyomingSpeaker:
     def __init__(self, service: Service, send: Send) -> None:
         self._service = service
         self._send = send
-        self._begun = False  # a recording, as far as messages have been read
-        self._stream: Stream | None = None  # the recording being heard
+        self._begun = False  # whether a recording has begun, in the messages read
+        self._stream: Stream | None = None  # the present recording
         self._growing = GrowingText()
         self._before = 0.0  # seconds of earlier recordings
 
@@ -131,7 +130,7 @@ class WyomingSpeaker:
             await self._send(Event("pong", item.data))
         elif item.type == "audio-start":
             await self._begin(item.data)
-        elif item.type == "audio-chunk":  # without audio-start: it tells its format itself
+        elif item.type == "audio-chunk":  # without audio-start: it has the format itself
             await self._begin(item.data)
             await self._tell(await self._stream.hear(Audio.now(item.payload)))
         elif self._stream is not None:
@@ -142,7 +141,7 @@ class WyomingSpeaker:
             await self._finish()
 
     async def _begin(self, data: dict[str, Any]) -> None:
-        format = FORMATS.get(data.get("width", 2))
+        format = ENCODING_OF_WIDTH.get(data.get("width", 2))
         channels = data.get("channels", 1)
         if format is None or type(channels) is not int:
             raise ClientError(
@@ -168,7 +167,7 @@ class WyomingSpeaker:
 
 
 async def start_wyoming(service: Service, listening: socket.socket) -> asyncio.Server:
-    """Serve whoever connects to a bound socket."""
+    """Serve all clients of a bound socket."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         options = service.options
@@ -185,7 +184,7 @@ async def start_wyoming(service: Service, listening: socket.socket) -> asyncio.S
 
 def _info(model: str) -> dict[str, Any]:
     by = {"name": "Rill", "url": ""}
-    known = {"attribution": by, "installed": True, "version": _version()}
+    known = {"attribution": by, "installed": True, "version": asr.__version__}
     return {
         "asr": [
             {
@@ -197,10 +196,3 @@ def _info(model: str) -> dict[str, Any]:
             }
         ]
     }
-
-
-def _version() -> str:
-    try:
-        return version("rill-asr")
-    except PackageNotFoundError:
-        return "0"

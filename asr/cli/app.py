@@ -1,0 +1,71 @@
+"""The command line of `asr`: its subcommands."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+import asr
+
+# Name and module, in the order of the help.
+COMMANDS = {
+    "transcribe": "transcribe",
+    "listen": "listen",
+    "serve": "serve",
+    "devices": "lists",
+    "models": "lists",
+    "lm": "lm",
+    "align": "align",
+    "plot": "plot",
+    "shar": "shar",
+    "train": "train",
+    "tune": "tune",
+    "evaluate": "evaluate",
+    "export": "export",
+    "synthesise": "synthesise",
+}
+
+# Click's ClickException: what it raises for a wrong command line. Newer typers carry their own copy of click.
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+Abort = typer.Abort
+
+
+def build_app() -> typer.Typer:
+    """The command line with every subcommand; imports their signatures only."""
+    app = typer.Typer(
+        name="asr",
+        help="Live speech recognition on an ordinary CPU.",
+        invoke_without_command=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def root(
+        context: typer.Context,
+        show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    ) -> None:
+        if show_version:
+            print(f"rill-asr {asr.__version__}")
+            raise typer.Exit
+        if context.invoked_subcommand is None:
+            print(context.get_help())
+
+    for name, module in COMMANDS.items():
+        command = getattr(import_module(f"asr.cli.{module}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def usage(error: Exception) -> str:
+    """A wrong command line in one line, with the usage of the command that it is about."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None:
+        return f"{message} See 'asr --help'."
+    return f"{message} {context.get_usage()}; see '{context.command_path} --help'"

@@ -1,0 +1,180 @@
+"""What a recogniser is made of: one object that commands, worker processes and servers hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.decoding.acoustic_units import units_of
+from asr.decoding.beam import GraphDecoder
+from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.rescoring import Rescorer, Rescoring
+from asr.errors import UsageError
+from asr.lm.folder import LanguageModel
+from asr.lm.grammar_graph import grammar_model
+from asr.lm.hotword_graph import with_hotwords
+from asr.lm.hotwords import read_hotwords
+from asr.streaming.batcher import BatchedEngine, Batching
+from asr.streaming.endpoint import EndpointRule
+from asr.streaming.engine import Engine, TorchEngine
+from asr.streaming.stability import StabilityRule
+
+if TYPE_CHECKING:
+    from asr.streaming.runner import Decoder
+
+ENGINES = ("onnx", "int8", "torch")
+DECODERS = ("lm", "greedy")
+
+
+@dataclass(frozen=True)
+class RecognizerOptions:
+    """What `Recognizer.load` takes. Options that contradict one another raise UsageError when the object is made.
+
+    Attributes:
+        model: the name of a shipped model or the path of a model folder.
+        engine: ``onnx``; ``int8``, much faster, whose text may depend a little on the chunks; or ``torch`` (needs torch
+            installed).
+        decoder: ``lm``: words of a lexicon, weighted by a language model; ``greedy``: the most probable character of
+            each frame. ``lm`` by default, unless the model has no language model.
+        lm: folder of another language model than the model's own; `asr lm build` makes one.
+        hotwords: words and phrases that are more likely than the language model predicts, each ``phrase`` or
+            ``phrase:boost``, or a mapping of boosts (nats per word): several, or one string with commas between them,
+            or the path of a file with one per line.
+        grammar: path of a file that lists all sentences that can be recognised, in the notation of `asr.lm.grammar`; it
+            takes the place of the language model.
+        endpoint: when an utterance of a stream is over.
+        stability: when words of a partial result are committed.
+        threads: cores that the onnx engine may use for one stream.
+        batching: how the network steps of threads that have audio waiting are run together; without it each thread
+            runs its own.
+        pretty: whether results are written with capitals, full stops and figures, as `asr.words.pretty` does.
+        full_context: whether a bidirectional network (encoder blstm) sees the whole recording before it gives results;
+            not for live streams.
+        rescoring: an LSTM language model, from `asr lm train-lstm`, that rescores final results: its folder, or how it
+            is used.
+    """
+
+    model: str | Path = DEFAULT_MODEL
+    engine: str = "onnx"
+    decoder: str | None = None
+    lm: str | Path | None = None
+    hotwords: str | Path | Mapping[str, float] | Iterable[str] | None = None
+    grammar: str | Path | None = None
+    endpoint: EndpointRule | None = None
+    stability: StabilityRule | None = None
+    threads: int = 1
+    batching: Batching | None = None
+    pretty: bool = False
+    full_context: bool = False
+    rescoring: str | Path | Rescoring | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("engine", self.engine, ENGINES)
+        if self.decoder is not None:
+            _check_choice("decoder", self.decoder, DECODERS)
+        if type(self.threads) is not int or self.threads < 1:
+            raise UsageError(f"threads must be a whole number from 1, got {self.threads!r}")
+        if self.grammar is not None:
+            replaced = {"lm": self.lm, "hotwords": self.hotwords, "rescoring": self.rescoring}
+            for name in [name for name, value in replaced.items() if value is not None]:
+                raise UsageError(f"a grammar takes the place of the language model; leave out {name}, or the grammar")
+        if self.decoder == "greedy":
+            self._check_greedy()
+        if self.batching is not None and self.full_context:
+            raise UsageError("with full context every recording is run alone; leave out batching, or full context")
+        if self.batching is not None and self.engine == "torch":
+            raise UsageError("engine torch runs one stream at a time; leave out batching, or take onnx or int8")
+
+    def _check_greedy(self) -> None:
+        if self.grammar is not None:
+            raise UsageError(
+                "a grammar takes the place of the language model; leave out decoder greedy, or the grammar"
+            )
+        if self.lm is not None:
+            raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
+        if self.hotwords is not None:
+            raise UsageError("greedy decoding has no vocabulary, so hotwords cannot apply; take decoder lm")
+        if self.rescoring is not None:
+            raise UsageError("greedy decoding gives one text only, so rescoring cannot apply; take decoder lm")
+
+    def for_another_process(self) -> RecognizerOptions:
+        """The same options for a process in another folder: hotwords are read, and paths are absolute.
+
+        Raises:
+            UsageError: hotwords that cannot be used.
+        """
+        hotwords = self.hotwords
+        if hotwords is not None:
+            hotwords = {" ".join(one.words): one.boost for one in read_hotwords(hotwords)}
+        rescoring = self.rescoring
+        if isinstance(rescoring, Rescoring):
+            rescoring = replace(rescoring, folder=_absolute(rescoring.folder))
+        return replace(
+            self,
+            model=_absolute(self.model),
+            lm=_absolute(self.lm),
+            grammar=_absolute(self.grammar),
+            hotwords=hotwords,
+            rescoring=rescoring if isinstance(rescoring, Rescoring) else _absolute(rescoring),
+        )
+
+    def open_decoder(self, package: ModelPackage) -> Decoder:
+        """The decoder of a model.
+
+        Raises:
+            UsageError: no language model for ``lm``, hotwords that cannot be used, a wrong grammar.
+            ModelError: an unknown, incomplete or altered language model.
+        """
+        units = units_of(package)
+        if self.grammar is not None:
+            return GraphDecoder(grammar_model(Path(self.grammar), package.phones, units.weights), units=units)
+        folder = package.language_model if self.lm is None else Path(self.lm)
+        if self.decoder == "greedy" or (self.decoder is None and folder is None):
+            self._check_greedy()
+            return GreedyDecoder(package.characters.symbols)
+        if folder is None:
+            raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
+        wanted = None if self.hotwords is None else read_hotwords(self.hotwords)
+        model = LanguageModel.open(folder, package.phones, units.weights)
+        if wanted is not None:
+            model = with_hotwords(model, wanted, package.phones)
+        if self.rescoring is None:
+            return GraphDecoder(model, units=units)
+        rescoring = self.rescoring if isinstance(self.rescoring, Rescoring) else Rescoring(self.rescoring)
+        return GraphDecoder(model, rescorer=Rescorer(rescoring, model.words), units=units)
+
+    def open_engine(self, package: ModelPackage, head: str) -> Engine:
+        """The network of a model, ready to give the posteriors of one of its heads.
+
+        Raises:
+            UsageError: full context for a model that is not bidirectional, or an engine that is not installed.
+            ModelError: a graph that cannot be loaded, or without this head.
+        """
+        if self.full_context and package.encoder != "blstm":
+            raise UsageError(
+                f"full context needs a bidirectional model (encoder blstm); {package.name} has encoder "
+                f"{package.encoder}, which sees the past and a fixed look-ahead: leave out full context"
+            )
+        if self.engine != "torch":
+            network = package.engine(self.engine, head, self.threads, self.full_context)
+            return network if self.batching is None else BatchedEngine(network, self.batching)
+        try:
+            from asr.acoustic.export import load_acoustic_model
+        except ImportError as error:
+            raise UsageError(
+                f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"
+            ) from error
+        return TorchEngine(load_acoustic_model(package.folder), head, self.full_context)
+
+
+def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"unknown {what} {value!r}; give {' or '.join(allowed)}")
+
+
+def _absolute(path: str | Path | None) -> str | Path | None:
+    """A path as it is from any folder; the name of a shipped model stays as it is."""
+    return Path(path).absolute() if path is not None and Path(path).exists() else path
