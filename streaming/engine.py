@@ -126,6 +126,8 @@ class OnnxEngine:
         """
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()  # beside the variable of the environment that asr/__init__.py sets
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
