@@ -61,9 +61,8 @@ def by_server(
     """Have a server transcribe; raises UsageError for an address that cannot be one."""
     from asr.client import SAMPLE_RATE, Client
 
-    return partial(
-        _transcribed, partial(Client(address, api_key).transcript, complain), SAMPLE_RATE, chunk_ms, raw_rate
-    )
+    begin = partial(Client(address, api_key).transcript, complain)
+    return partial(_transcribed, begin, SAMPLE_RATE, chunk_ms, raw_rate, track)
 
 
 def _transcribed(
