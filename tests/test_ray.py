@@ -24,6 +24,7 @@ from asr.cli.main import main
 from asr.client import Client
 from asr.errors import ServerError, UsageError
 from asr.recognizer import Recognizer
+from asr.recognizer_options import RecognizerOptions
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
 serve = pytest.importorskip("ray.serve", reason="ray is installed without its server: pip install '.[ray]'")
@@ -82,7 +83,9 @@ def test_a_replica_that_dies_takes_no_other_stream_along(shipped_recognizer: Rec
         any_port.bind(("127.0.0.1", 0))
         port = any_port.getsockname()[1]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(application(Fleet(engine="onnx", replicas=2, cores=0.5)), name="rill", route_prefix="/")
+    serve.run(
+        application(Fleet(RecognizerOptions(engine="onnx"), replicas=2, cores=0.5)), name="rill", route_prefix="/"
+    )
     client = Client(f"http://127.0.0.1:{port}")
     replicas = processes("ray::ServeReplica:rill")
     assert len(replicas) == 2
@@ -129,7 +132,7 @@ def test_recordings_are_spread_over_workers_and_gone_on_with(
     for name in NAMES:
         shutil.copy(SAMPLES / f"{name}.wav", corpus)
     (corpus / "empty.wav").touch()
-    command = ("transcribe", "--ray", "--jobs", "2", str(corpus), "--output", str(texts))
+    command = ("transcribe", "--ray", "--jobs", "2", "--hotwords", "rill:2", str(corpus), "--output", str(texts))
     assert run(*command) == 1
     assert "empty.wav: is empty" in capsys.readouterr().err
     for name in NAMES:
@@ -144,7 +147,8 @@ def test_recordings_are_spread_over_workers_and_gone_on_with(
 def test_arguments_of_rays_own_command() -> None:
     from asr.server.ray_serve import from_arguments
 
-    assert isinstance(from_arguments({"replicas": "2", "max_replicas": "4", "max_streams": "8"}), serve.Application)
+    given = {"replicas": "2", "max_replicas": "4", "max_streams": "8", "engine": "onnx", "pretty": "1"}
+    assert isinstance(from_arguments(given), serve.Application)
     for arguments in ({"replica": "2"}, {"replicas": "two"}, {"replicas": "2", "max_replicas": "1"}):
         with pytest.raises(UsageError):
             from_arguments(arguments)
