@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import httpx
 import numpy as np
 import openai
 import pytest
@@ -230,17 +229,23 @@ def test_every_form_of_english_is_accepted(client, shipped_recognizer, language)
 
 @pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
 def test_word_times_are_asked_for_with_and_without_brackets(server, name):
-    fields = {"response_format": "verbose_json", name: "word"}
-    answer = httpx.post(
-        f"{server.url}/v1/audio/transcriptions", data=fields, files={"file": GREETING.read_bytes()}, timeout=None
-    ).json()
+    parts = {'"response_format"': b"verbose_json", f'"{name}"': b"word"}
+    parts['"file"; filename="a.wav"'] = GREETING.read_bytes()
+    body = b"".join(
+        f"--part\r\nContent-Disposition: form-data; name={given}\r\n\r\n".encode() + value + b"\r\n"
+        for given, value in parts.items()
+    )
+    request = urllib.request.Request(f"{server.url}/v1/audio/transcriptions", body + b"--part--\r\n")
+    request.add_header("Content-Type", "multipart/form-data; boundary=part")
+    with urllib.request.urlopen(request) as response:
+        answer = json.load(response)
     assert answer["words"] and "segments" not in answer
 
 
-def test_a_recording_without_words_is_told(server):
-    silence = wav_bytes(np.zeros(32_000, np.float32))
-    answer = httpx.post(f"{server.url}/v1/audio/transcriptions", files={"file": silence}, timeout=None)
-    assert answer.json()["text"] == ""
+def test_a_recording_without_words_is_told(client):
+    silence = ("silence.wav", wav_bytes(np.zeros(32_000, np.float32)))
+    answer = client.audio.transcriptions.with_raw_response.create(file=silence, model="x")
+    assert answer.parse().text == ""
     assert answer.headers["x-rill-warning"] == "no words were recognised in 2.0 s of audio (digital silence)"
 
 
