@@ -28,19 +28,20 @@ LAG_SECONDS = 2.0  # of audio waiting from which the user is warned
 
 @grouped
 def listen(
-    recognition: RecognitionOptions,
-    endpoints: EndpointOptions,
-    remote: RemoteOptions,
+    *,
     device: Annotated[
         str | None, typer.Option("--device", "-d", help="Index or part of the name of a microphone; see asr devices.")
     ] = None,
     format: Annotated[str, typer.Option(help="txt, or jsonl: every partial and final result as an event.")] = "txt",
-    seconds: Annotated[float | None, typer.Option(help="Stop after this long. [default: at Ctrl-C]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this long. (default: at Ctrl-C)")] = None,
     save_audio: Annotated[Path | None, typer.Option(help="Write the audio into this WAV or FLAC file.")] = None,
+    recognition: RecognitionOptions,
     pretty: Pretty = False,
     chunk_ms: Annotated[
         int, typer.Option(help="Audio given to the model at once; shorter chunks show words earlier.")
     ] = 100,
+    endpoints: EndpointOptions,
+    remote: RemoteOptions,
 ) -> None:
     """Write down what is spoken into a microphone, while it is spoken.
 

@@ -37,13 +37,13 @@ def build(
         str | None,
         typer.Option(
             metavar="S,S...",
-            help="Estimate a model of each TEXT and mix them by these shares, as 0.7,0.3. [default: one of all]",
+            help="Estimate a model of each TEXT and mix them by these shares, as 0.7,0.3. (default: one of all)",
         ),
     ] = None,
     most: Annotated[
         int | None, typer.Option(help="How many n-grams to keep, the ones that matter most (pruning by entropy).")
     ] = None,
-    lmplz: Annotated[Path | None, typer.Option(help="KenLM's estimator. [default: lmplz on PATH]")] = None,
+    lmplz: Annotated[Path | None, typer.Option(help="KenLM's estimator. (default: lmplz on PATH)")] = None,
     memory: Annotated[str, typer.Option(help="What lmplz may use, as 2G or 50%.")] = "2G",
 ) -> None:
     """Build a language model from plain text, to be given to --lm.
@@ -108,12 +108,12 @@ def train_lstm(
     steps: Annotated[int, typer.Option(help="Words back that errors are propagated.", min=1)] = 24,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 3e-3,
     shares: Annotated[
-        str | None, typer.Option(metavar="S,S...", help="Of each TEXT in what is seen. [default: by their lengths]")
+        str | None, typer.Option(metavar="S,S...", help="Of each TEXT in what is seen. (default: by their lengths)")
     ] = None,
     ngram: Arpa = None,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Cores to use. [default: all]", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores to use. (default: all)", min=1)] = None,
 ) -> int:
     """Train an LSTM language model on plain text, to be given to --rescore.
 

@@ -24,7 +24,7 @@ AlignWith = Annotated[
     typer.Option(
         "--align-with",
         metavar="MODEL",
-        help="Learn states from alignments by this model; none: CTC alone, from scratch. [default: the shipped one]",
+        help="Learn states from alignments by this model; none: CTC alone, from scratch. (default: the shipped one)",
     ),
 ]
 Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
@@ -39,7 +39,7 @@ class RecognitionOptions:
 
     model: Model = None
     engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx"
-    decoder: Annotated[str | None, typer.Option(help="lm, or greedy. [default: lm if there is a language model]")] = (
+    decoder: Annotated[str | None, typer.Option(help="lm, or greedy. (default: lm if there is a language model)")] = (
         None
     )
     lm: LanguageModelFolder = None
@@ -47,9 +47,9 @@ class RecognitionOptions:
         Path | None, typer.Option(help="An LSTM language model, from asr lm train-lstm, that rescores final results.")
     ] = None
     rescore_weight: Annotated[
-        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. [default: 0.3]")
+        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. (default: 0.3)")
     ] = None
-    rescore_best: Annotated[int | None, typer.Option(help="Hypotheses that it rescores. [default: 100]")] = None
+    rescore_best: Annotated[int | None, typer.Option(help="Hypotheses that it rescores. (default: 100)")] = None
     rescore_alone: Annotated[
         bool, typer.Option("--rescore-alone", help="Rescore each utterance without those before it.")
     ] = False
@@ -104,19 +104,19 @@ class EndpointOptions:
     """When an utterance of a live stream is over."""
 
     end_silence: Annotated[
-        float | None, typer.Option(help="Seconds of silence that end an utterance. [default: 1]")
+        float | None, typer.Option(help="Seconds of silence that end an utterance. (default: 1)")
     ] = None
     end_sentence: Annotated[
-        float | None, typer.Option(help="Seconds of silence that do where a sentence may end. [default: 0.6]")
+        float | None, typer.Option(help="Seconds of silence that do where a sentence may end. (default: 0.6)")
     ] = None
     lead_silence: Annotated[
-        float | None, typer.Option(help="Seconds of silence after which the search is restarted. [default: 10]")
+        float | None, typer.Option(help="Seconds of silence after which the search is restarted. (default: 10)")
     ] = None
-    longest: Annotated[float | None, typer.Option(help="Seconds after which an utterance is cut. [default: 30]")] = None
+    longest: Annotated[float | None, typer.Option(help="Seconds after which an utterance is cut. (default: 30)")] = None
     forget: Annotated[
         bool | None,
         typer.Option(
-            "--forget/--remember", help="Whether the network is reset where an utterance ends. [default: remember]"
+            "--forget/--remember", help="Whether the network is reset where an utterance ends. (default: remember)"
         ),
     ] = None
 
@@ -158,7 +158,7 @@ class RemoteOptions:
     server: Annotated[str | None, typer.Option(help="Have a Rill server recognise, such as http://127.0.0.1:8000.")] = (
         None
     )
-    api_key: Annotated[str | None, typer.Option(help="Its API key. [default: $RILL_API_KEY]")] = None
+    api_key: Annotated[str | None, typer.Option(help="Its API key. (default: $RILL_API_KEY)")] = None
 
     def check(self, recognition: RecognitionOptions, **more: object) -> None:
         """Raise UsageError for options that do not go with a server, which has a model of its own, or without one."""

@@ -18,7 +18,7 @@ def plot(
     audio: Annotated[Path, typer.Argument(help="A recording, any audio or video file.", show_default=False)],
     recognition: RecognitionOptions,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The picture, .png, .svg or .pdf. [default: AUDIO.png here]")
+        Path | None, typer.Option("--output", "-o", help="The picture, .png, .svg or .pdf. (default: AUDIO.png here)")
     ] = None,
     start: Annotated[float, typer.Option(help="First second to show.")] = 0.0,
     seconds: Annotated[float, typer.Option(help="Length to show, or the longest distance of --gradients.")] = (

@@ -25,11 +25,12 @@ class ServedOptions(RecognitionOptions):
 
 @grouped
 def serve(
-    recognition: ServedOptions,
-    endpoints: EndpointOptions,
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.")] = 8_000,
+    recognition: ServedOptions,
     pretty: Pretty = False,
+    endpoints: EndpointOptions,
     max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,
     api_key: Annotated[
         str | None,

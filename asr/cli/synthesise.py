@@ -22,7 +22,7 @@ def synthesise(
     share: Annotated[
         list[float] | None,
         typer.Option(
-            help="Share of the sentences drawn from each TEXT, given once per TEXT; they add up to 1. [default: equal]"
+            help="Share of the sentences drawn from each TEXT, given once per TEXT; they add up to 1. (default: equal)"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of sentences, paces and pitches.")] = 1,

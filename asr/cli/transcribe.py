@@ -35,19 +35,19 @@ def transcribe(
             show_default=False,
         ),
     ],
-    recognition: RecognitionOptions,
-    remote: RemoteOptions,
+    *,
     format: Annotated[
         list[str] | None,
         typer.Option(
             help="txt; jsonl: duration and word times too, one object per line; or srt, vtt, tsv, ctm, json. "
-            "Several, as in srt,txt, go into a folder. [default: the ending of --output, or txt]"
+            "Several, as in srt,txt, go into a folder. (default: the ending of --output, or txt)"
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write here instead of stdout; a folder for several files or formats."),
     ] = None,
+    recognition: RecognitionOptions,
     pretty: Pretty = False,
     full_context: FullContext = False,
     jobs: Annotated[int, typer.Option(help="Files transcribed at the same time.")] = 1,
@@ -60,9 +60,10 @@ def transcribe(
         str | None,
         typer.Option(
             metavar="N|LANG",
-            help="Of several audio tracks, the number from 1 or the language. [default: English, or the default one]",
+            help="Of several audio tracks, the number from 1 or the language. (default: English, or the default one)",
         ),
     ] = None,
+    remote: RemoteOptions,
     ray: Annotated[bool, typer.Option("--ray", help="Spread the files over a Ray cluster, --jobs at a time.")] = False,
 ) -> int:
     """Transcribe audio or video files of any length and format.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import OutputError, UsageError
-from asr.files import write_whole
 from asr.output.formats import FORMATS
 from asr.streaming.results import Result
 
@@ -49,7 +48,7 @@ class LineWriter:
             raise UsageError(f"--output {path} is a folder; give the name of a file")
         self._partial = path.with_name(f".{path.name[:NAME_CHARACTERS]}.{secrets.token_hex(4)}.partial")
         try:
-            self._file = open(self._partial, "x", encoding="utf-8")
+            self._file = open(self._partial, "x", encoding="utf-8", errors="replace")
         except OSError as error:
             raise UsageError(f"--output {path} cannot be written: {error.strerror}") from error
 
@@ -146,9 +145,11 @@ class OutputFolder:
             OutputError: one of them cannot be written.
         """
         for format, path in self.paths(source).items():
-            content = (FORMATS[format](name, result) + "\n").encode("utf-8", "replace")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, lambda file, content=content: file.write(content))
-            except OSError as error:
-                raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+                writer = LineWriter(path)
+            except (OSError, UsageError) as error:
+                reason = getattr(error.__cause__ or error, "strerror", None) or error
+                raise OutputError(f"{path}: cannot be written: {reason}") from error
+            with writer:
+                writer.write(FORMATS[format](name, result))
