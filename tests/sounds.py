@@ -37,10 +37,14 @@ class Track:
 
 
 def write(
-    tracks: Sequence[Track], format: str, video_seconds: float = 0.0, options: dict[str, str] | None = None
+    tracks: Sequence[Track],
+    format: str,
+    video_seconds: float = 0.0,
+    options: dict[str, str] | None = None,
+    path: Path | None = None,
 ) -> bytes:
-    """A file with these audio tracks, beside a black picture if it is to have one."""
-    file = io.BytesIO()
+    """A file with these audio tracks, and a black picture if wanted; written to a path if one is given."""
+    file = io.BytesIO() if path is None else str(path)
     with av.open(file, "w", format=format, container_options=options or {}) as container:
         packets = []
         if video_seconds:
@@ -58,7 +62,7 @@ def write(
             packets += _audio(stream, track)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
-    return file.getvalue()
+    return file.getvalue() if path is None else path.read_bytes()
 
 
 def _video(container, seconds: float) -> list[av.Packet]:

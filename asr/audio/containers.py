@@ -53,6 +53,12 @@ class Source:
             self.failure = error
             return b""
 
+    def is_over(self, allowed: int) -> bool:
+        """Whether at most so many bytes are left, such as those of a tag; they are read."""
+        while allowed >= 0 and (data := self.read(allowed + 1)):
+            allowed -= len(data)
+        return allowed >= 0 and self.failure is None
+
     def check(self, name: str) -> None:
         """Raise what reading raised: an AudioError in place of an OSError."""
         failure = self.failure

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024
 SILENCE_SECONDS = 1.0  # given out at once in place of a gap
 LEAST_DAMAGE_SECONDS = 0.1  # of audio that cannot be decoded: less is what a cut between two packets leaves
+TAG_BYTES = 4_096  # at the end of a file, which are no audio
 PACKET_SECONDS = 0.026  # of a damaged packet that does not say how long it is
 
 
@@ -174,7 +175,7 @@ class AudioFile:
             except StopIteration:
                 return
             except (av.FFmpegError, OSError):  # the container itself breaks off here
-                if self._source.failure is None:
+                if self._source.failure is None and not self._source.is_over(TAG_BYTES):
                     yield None, 0, LEAST_DAMAGE_SECONDS
                 return
             try:
