@@ -13,7 +13,8 @@ import numpy as np
 
 from asr.streaming.endpoint import Endpointer, EndpointRule, EndpointState
 from asr.streaming.engine import Engine
-from asr.streaming.quiet import QuietFrames, QuietState
+from asr.streaming.level import Level, LevelState
+from asr.streaming.quiet import QuietFrames
 from asr.streaming.results import Alternative, Result, Word, WordSpan
 from asr.streaming.stability import StabilityRule, StabilityState, Stabilizer
 
@@ -67,7 +68,8 @@ class RunnerState(NamedTuple):
     decoder: Any
     endpoint: EndpointState
     stability: StabilityState
-    quiet: QuietState
+    level: LevelState
+    quiet: np.ndarray  # (K,) bool: whether each block is quiet, from the first block of the next frame on
     undecoded: np.ndarray  # (N,) samples from the next frame's first on, kept only where endpoints reset the network
     samples: int  # received since the start
     frames: int  # decoded since the start
@@ -92,6 +94,7 @@ class Runner:
         self._rule = rule or EndpointRule()
         self._endpointer = Endpointer(self._rule, engine.rates, decoder.silent_tokens, decoder.border_tokens)
         self._stabilizer = Stabilizer(stability or StabilityRule(), engine.rates)
+        self._level = Level(engine.rates)
         self._quiet = QuietFrames(engine.rates)
         self._observe: Callable[[np.ndarray], object] | None = None
 
@@ -120,6 +123,7 @@ class Runner:
             self._decoder.start(),
             self._endpointer.start(),
             self._stabilizer.start(),
+            self._level.start(),
             self._quiet.start(),
             np.zeros(0, np.float32),
             0,
@@ -138,12 +142,9 @@ class Runner:
         decoded = state.frames
         results: list[Result] = []
         for piece in self._pieces(samples):
-            log_probs, engine = self._engine.step(state.engine, piece)
-            quiet = self._quiet.accept(state.quiet, piece)
-            state = state._replace(engine=engine, quiet=quiet, samples=state.samples + len(piece))
-            if self._rule.reset:
-                state = state._replace(undecoded=np.concatenate([state.undecoded, piece]))
-            found, state = self._decode(state, log_probs)
+            amplified, quiet, level = self._level.accept(state.level, piece)
+            log_probs, state = self._run(state._replace(level=level), amplified, quiet)
+            found, state = self._decode(state._replace(samples=state.samples + len(piece)), log_probs)
             results += found
         if state.frames > decoded:
             guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
@@ -156,16 +157,30 @@ class Runner:
 
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
         """End the stream: its last final results, and the state of a new stream."""
-        log_probs, _ = self._engine.finish(state.engine)
+        log_probs, state = self._run_out(state)
         results, state = self._decode(state, log_probs, ended=True)
         self._close(state, results)
         return tuple(results), self.start()
 
     def alternatives(self, state: RunnerState, count: int) -> tuple[Alternative, ...]:
         """At most ``count`` texts of the utterance being spoken if the stream ended now, likeliest first."""
-        log_probs, _ = self._engine.finish(state.engine)
+        log_probs, state = self._run_out(state)
         decoder = self._decoder.advance(state.decoder, self._quiet.silenced(state.quiet, log_probs))
         return self._decoder.alternatives(decoder, count)
+
+    def _run(self, state: RunnerState, amplified: np.ndarray, quiet: np.ndarray) -> tuple[np.ndarray, RunnerState]:
+        """The rows (T, V) that amplified samples complete."""
+        log_probs, engine = self._engine.step(state.engine, amplified)
+        state = state._replace(engine=engine, quiet=np.concatenate([state.quiet, quiet]))
+        if self._rule.reset:
+            state = state._replace(undecoded=np.concatenate([state.undecoded, amplified]))
+        return log_probs, state
+
+    def _run_out(self, state: RunnerState) -> tuple[np.ndarray, RunnerState]:
+        """The rows (T, V) that are owed if the stream ends now."""
+        log_probs, state = self._run(state, *self._level.finish(state.level))
+        last, _ = self._engine.finish(state.engine)
+        return np.concatenate([log_probs, last]), state
 
     def _decode(
         self, state: RunnerState, log_probs: np.ndarray, ended: bool = False
@@ -200,7 +215,7 @@ class Runner:
         undecoded = state.undecoded[rows * self._rates.frame_samples :]
         return state._replace(
             frames=state.frames + rows,
-            quiet=self._quiet.decoded(state.quiet, rows),
+            quiet=state.quiet[rows:],
             undecoded=undecoded.copy() if len(undecoded) else undecoded,
         )
 
