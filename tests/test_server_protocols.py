@@ -271,6 +271,18 @@ def test_openai_client_is_told_what_is_wrong(client):
         list(client.audio.transcriptions.create(file=("notes.txt", b"no audio at all"), model="x", stream=True))
 
 
+@pytest.mark.parametrize("name", ["list.m3u8", "list.wav", "list.ffconcat"])
+def test_an_uploaded_list_opens_nothing_of_the_server(client, name):
+    lists = (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{GREETING}\n#EXT-X-ENDLIST\n",
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{GREETING.as_uri()}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{GREETING}'\n",
+    )
+    for text in lists:
+        with pytest.raises(openai.BadRequestError, match=f"{name}: is no audio file"):
+            client.audio.transcriptions.create(file=(name, text.encode()), model="x")
+
+
 def test_openai_client_lists_the_model(client):
     assert [model.id for model in client.models.list()] == ["rill-en-small"]
     assert client.models.retrieve("rill-en-small").object == "model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from asr.words.tokens import TokenTable
 
 FORMAT = 1
 GRAPH, LEXICON = "graph.npz", "lexicon.txt"
+MOST_WEIGHT = 1e6  # a larger one is a mistake, and NaN is none
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class LanguageModel:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             known, checksums, tokens = config["format"], config["files"], config["phones"]
             weights = DecodingWeights(**config["weights"]) if "weights" in config else usual
+            if not isinstance(tokens, list) or not isinstance(checksums, dict):
+                raise TypeError("its tokens or its checksums are not listed")
+            for name, weight in asdict(weights).items():
+                if type(weight) not in (int, float) or not abs(weight) <= MOST_WEIGHT:
+                    raise ValueError(f"{name} is {weight!r}")
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder} is no language model folder ({error}); make one with 'asr lm build'") from error
         if known != FORMAT:
@@ -68,7 +74,10 @@ class LanguageModel:
                 "the acoustic model; build it again with this version"
             )
         contents = {name: _verified(folder / name, checksums.get(name)) for name in (GRAPH, LEXICON)}
-        words, pronunciations = _read_lexicon(contents[LEXICON].decode("utf-8"), phones)
+        try:
+            words, pronunciations = _read_lexicon(contents[LEXICON].decode("utf-8"), phones)
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{folder / LEXICON} is not UTF-8; build it again") from error
         graph = StoredGraph(contents[GRAPH], checksums[GRAPH], folder / GRAPH)
         return cls(folder, words, pronunciations, graph, weights)
 
@@ -119,7 +128,15 @@ class _Pronunciations(Sequence):
         return len(self._written)
 
     def __getitem__(self, word: int) -> tuple[tuple[int, ...], ...]:
-        return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in self._written[word])
+        try:
+            return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in self._written[word])
+        except (KeyError, IndexError) as error:
+            raise ModelError(
+                f"the lexicon of the language model has no word {word} in these phones; build it again"
+            ) from error
+
+    def __iter__(self) -> Iterator[tuple[tuple[int, ...], ...]]:
+        return (self[word] for word in range(len(self)))
 
 
 def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], _Pronunciations]:
