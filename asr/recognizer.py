@@ -100,7 +100,7 @@ class Recognizer:
         """
         if isinstance(audio, bytes | bytearray | memoryview):
             audio = io.BytesIO(audio)
-        if isinstance(audio, str | os.PathLike) or hasattr(audio, "read"):
+        if not isinstance(audio, np.ndarray) and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
             if sample_rate is not None:
                 raise UsageError("sample_rate goes with an array; a file states its own")
             with AudioFile(audio, self.sample_rate, track) as file:

@@ -111,10 +111,10 @@ class RecognizerOptions:
             hotwords = {" ".join(one.words): one.boost for one in read_hotwords(hotwords)}
         rescoring = self.rescoring
         if isinstance(rescoring, Rescoring):
-            rescoring = replace(rescoring, folder=_absolute(rescoring.folder))
+            rescoring = replace(rescoring, folder=_absolute(rescoring.folder) or rescoring.folder)
         return replace(
             self,
-            model=_absolute(self.model),
+            model=_absolute(self.model) or self.model,
             lm=_absolute(self.lm),
             grammar=_absolute(self.grammar),
             hotwords=hotwords,

@@ -173,7 +173,8 @@ class RemoteStream:
         try:
             while (event := json.loads(self._socket.recv(timeout=seconds))).get("type") != "ready":
                 if event.get("type") == "error":
-                    key = "Authorization" in self._socket.request.headers
+                    request = self._socket.request
+                    key = request is not None and "Authorization" in request.headers
                     raise refusal(self._url, event.get("code"), event.get("message", ""), key)
         except ConnectionClosed as error:
             raise ServerError(f"{self._url} closed the connection at once: {error}") from error

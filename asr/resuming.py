@@ -122,9 +122,10 @@ class ResumingStream:
         """Results that are here, or all that come; a failure is kept, and the open result made final."""
         while True:
             try:
-                if self._stream is None and not self._connect(wait or not self._live):
+                stream = self._stream or self._connect(wait or not self._live)
+                if stream is None:
                     return
-                for result in self._stream.items(wait):
+                for result in stream.items(wait):
                     yield self._placed(result)
                 return
             except BrokenOff as error:
@@ -141,7 +142,7 @@ class ResumingStream:
                     yield Result.of(self._partial.words, final=True)
                 return
 
-    def _connect(self, wait: bool) -> bool:
+    def _connect(self, wait: bool) -> RemoteStream | None:
         """Try to connect when it is time to; with ``wait`` until it succeeds.
 
         Raises:
@@ -151,7 +152,7 @@ class ResumingStream:
             pause = self._next_attempt - time.monotonic()
             if pause > 0:
                 if not wait:
-                    return False
+                    return None
                 time.sleep(pause)
             try:
                 stream = self._client.open(self.sample_rate)
@@ -166,7 +167,7 @@ class ResumingStream:
                 self._attempts += 1
                 continue
             self._begin(stream)
-            return True
+            return stream
 
     def _begin(self, stream: RemoteStream) -> None:
         """Send what no final result covers."""

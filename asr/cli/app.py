@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,7 @@ def build_app() -> typer.Typer:
     return app
 
 
-def usage(error: Exception) -> str:
+def usage(error: Any) -> str:
     """A wrong command line in one line, with the usage of the command that it is about."""
     context = getattr(error, "ctx", None)
     message = error.format_message()

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import TracebackType
 
 from asr.errors import OutputError
 
@@ -90,7 +91,7 @@ def ended_by_signals() -> Iterator[None]:
         raise Ended(number)
 
     def again(error: BaseException) -> None:
-        number = signal.SIGINT
+        number = int(signal.SIGINT)
         if isinstance(error, Ended):
             number = error.status - 128
             signal.signal(number, end)
@@ -102,7 +103,9 @@ def ended_by_signals() -> Iterator[None]:
         else:
             before[0](unraisable)
 
-    def printed(kind: type, error: BaseException, traceback: object) -> None:  # Cython prints what it swallows
+    def printed(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:  # Cython prints what it swallows
         if not issubclass(kind, Ended | KeyboardInterrupt):
             before[1](kind, error, traceback)
 

@@ -122,5 +122,6 @@ class _Worker:
     def transcribe(self, source: Source, path: str) -> Transcribed:
         """Transcribe the file at a path; messages name it as the source does."""
         outcome = self._transcriber(replace(source, name=path), TranscriptionProgress(), Event())
-        problem, remark = (text and str(text).replace(path, source.name) for text in (outcome.problem, outcome.remark))
+        problem = outcome.problem and str(outcome.problem).replace(path, source.name)
+        remark = outcome.remark and outcome.remark.replace(path, source.name)
         return outcome._replace(source=source, problem=problem, remark=remark)

@@ -92,12 +92,12 @@ def from_arguments(arguments: dict[str, str]) -> Application:
     if unknown:
         raise UsageError(f"unknown argument {unknown[0]!r}; give {', '.join(known)}")
     try:
-        recognizer, options, own = (
+        of_recognizer, of_server, of_fleet = (
             {name: make(arguments[name]) for name, make in kinds.items() if name in arguments}
             for kinds in groups.values()
         )
-        recognizer = RecognizerOptions(**{"engine": "int8", **recognizer})
-        return application(Fleet(recognizer, ServerOptions(**options), **own))
+        recognizer = RecognizerOptions(**{"engine": "int8", **of_recognizer})
+        return application(Fleet(recognizer, ServerOptions(**of_server), **of_fleet))
     except ValueError as error:
         raise UsageError(f"an argument cannot be used: {error}") from error
 
