@@ -182,7 +182,7 @@ def test_without_its_libraries_the_command_says_what_to_install():
         (["--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
         (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
         (["--max-streams", "0"], "max_streams must be above 0"),
-        (["--allow-origin", "https://a.example/page"], "'https://a.example/page' is no origin"),
+        (["--allow-origin", "https://a.example/page"], "'https://a.example/page' is not an origin"),
         (["--end-silence", "0"], "--end-silence must be a positive"),
         (["--grammar", "rooms.txt"], "a grammar takes the place of the language model"),
         (["--ssl-certfile", "cert.pem"], "go together"),
