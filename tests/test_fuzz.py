@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, wav_bytes
 
-from asr.errors import ModelError, RillError
+from asr.audio.files import AudioFile
+from asr.errors import AudioError, ModelError, RillError
 from asr.lm.folder import LanguageModel, _Pronunciations
 from asr.words.tokens import PHONES, TokenTable
 from benchmarks import fuzz
@@ -61,6 +64,15 @@ def test_words_that_a_lexicon_lacks_are_told():
             pronunciations[word]
     with pytest.raises(ModelError):
         list(pronunciations)
+
+
+@pytest.mark.parametrize("rate", [1, 16, 999, 2_000_000])
+def test_a_rate_that_no_audio_has_is_damage(rate):
+    wav = bytearray(wav_bytes(np.zeros(48_000, np.float32)))
+    wav[24:28] = rate.to_bytes(4, "little")
+    with pytest.raises(AudioError, match="is damaged: none of its audio can be decoded|is no audio file"):
+        for block in AudioFile(io.BytesIO(wav), 16_000):
+            assert len(block) < 1_000_000
 
 
 def read_changed(targets: list[Target], cases: int) -> None:

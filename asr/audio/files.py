@@ -14,7 +14,7 @@ from asr.audio.containers import Source, is_seekable, open_container, suffix_of
 from asr.audio.lengths import STAMPED, first_stamp, stated_length
 from asr.audio.ogg import CAPTURE, OggLinks, is_chain
 from asr.audio.pipes import Pipe, readable
-from asr.audio.samples import as_samples
+from asr.audio.samples import RATES_HZ, as_samples
 from asr.audio.tracks import choose_track
 from asr.errors import AudioError
 from asr.streaming.sources import Resampler
@@ -184,7 +184,9 @@ class AudioFile:
                 yield None, 0, _packet_seconds(packet)
                 continue
             for frame in frames:
-                if frame.samples:
+                if not RATES_HZ[0] <= frame.sample_rate <= RATES_HZ[1]:  # a second would be hours at the rate asked for
+                    yield None, 0, PACKET_SECONDS
+                elif frame.samples:
                     yield as_samples(converter(frame), self.name), frame.sample_rate, frame.time if stamped else None
 
 
