@@ -196,10 +196,10 @@ def _search(
     states = np.zeros((2, count, width), np.int64)  # the first of each node, the other of each node
     preceding = np.full((count, width, most), width + 1, np.int64)  # column `width` is START, the next one NONE
     for row, graph in enumerate(graphs):
-        pairs, nodes = (graph.before, graph.phones), len(graph)
-        states[0, row, :nodes], states[1, row, :nodes] = biphones.first[pairs], biphones.rest[pairs]
+        pairs, size = (graph.before, graph.phones), len(graph)
+        states[0, row, :size], states[1, row, :size] = biphones.first[pairs], biphones.rest[pairs]
         table = np.where(graph.preceding == START, width, graph.preceding)
-        preceding[row, :nodes, : table.shape[1]] = np.where(table == NONE, width + 1, table)
+        preceding[row, :size, : table.shape[1]] = np.where(table == NONE, width + 1, table)
     ending: dict[int, list[int]] = {}
     for row, last in enumerate(frames):
         ending.setdefault(last, []).append(row)
