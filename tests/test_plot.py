@@ -55,7 +55,7 @@ def test_a_png_is_drawn_of_the_middle(model_folder: Path, tmp_path: Path, monkey
         ((GREETING, "--output", "no/such/folder.png"), 2, "cannot be written"),
         ((GREETING, "--start", "-1"), 2, "--start must be"),
         ((GREETING, "--seconds", "0"), 2, "--seconds positive"),
-        ((GREETING, "--start", "1000"), 1, "is behind its end"),
+        ((GREETING, "--start", "1000"), 1, "is after its end"),
         (("missing.wav",), 1, "no such file"),
     ],
 )
