@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and text files that may be compressed."""
+"""Files that are complete or absent, folders described by checksums, the cache folder, and text that may be packed."""
 
 from __future__ import annotations
 
@@ -8,28 +8,154 @@ import hashlib
 import json
 import lzma
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from asr.errors import DataError
+from asr.errors import DataError, ModelError
+
+CACHE_VARIABLE = "RILL_CACHE"  # names another cache folder; empty: nothing is kept
+DESCRIPTION = "config.json"
 
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file under another name, then rename it: `path` is complete or not there."""
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
+def write_whole(
+    path: Path, write: Callable[[BinaryIO], object], *, permissions: int = 0o666, sync: bool = False
+) -> None:
+    """Write a file under a temporary name in the same folder, then rename it: ``path`` is complete or not there.
+
+    Args:
+        path: the final name; a file that was there stays until it is replaced.
+        write: fills the file, which is open for writing and reading.
+        permissions: of the new file, less the process's umask.
+        sync: whether the content has to reach the disk before the file is renamed.
+    Raises:
+        OSError: it cannot be written. The temporary file is removed, after any other exception, too.
+    """
+    temporary = path.parent / f".{secrets.token_hex(8)}.partial"  # short, however long the final name is
+    try:
+        with open(temporary, "xb+", opener=lambda name, flags: os.open(name, flags, permissions)) as file:
+            write(file)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def cache_folder() -> Path | None:
+    """The folder of computed files that may be deleted: ``$RILL_CACHE``, else ``rill`` in the platform's cache folder.
+
+    None, and nothing is to be kept, when the variable is set but empty, or when the user has no home.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        if sys.platform == "win32":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # no home
+        return None
+    return Path(base) / "rill"
 
 
 def write_description(folder: Path, content: dict[str, Any], files: Iterable[str]) -> None:
-    """Write `config.json` of a folder: ``content`` and the SHA-256 of ``files``. It comes last, and by rename."""
+    """Write ``config.json`` of a folder, after its files: ``content`` and the SHA-256 of each of them."""
     checksums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
     text = json.dumps({**content, "files": checksums}, indent=2) + "\n"
-    write_whole(folder / "config.json", lambda file: file.write(text.encode()))
+    write_whole(folder / DESCRIPTION, lambda file: file.write(text.encode()))
+
+
+@dataclass(frozen=True)
+class Description:
+    """The ``config.json`` of a folder that `write_description` wrote, by which its files are verified."""
+
+    folder: Path
+    kind: str  # what the folder holds, for messages
+    remedy: str  # what to do when it is damaged, for messages
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, kind: str, formats: Sequence[int], remedy: str) -> Description:
+        """Read it.
+
+        Args:
+            folder: that holds it.
+            kind: as "language model".
+            formats: values of its ``format`` that this version understands.
+            remedy: as "build it again with 'asr lm build'".
+        Raises:
+            ModelError: it is missing, cannot be read, or has another format.
+        """
+        path = folder / DESCRIPTION
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ModelError(f"{folder} is no {kind} folder: it has no {DESCRIPTION}; {remedy}") from error
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} cannot be read ({_reason(error)}); {remedy}") from error
+        found = content.get("format") if isinstance(content, dict) else None
+        if found not in formats:
+            raise ModelError(
+                f"{path} has format {found!r}, this version of Rill reads {', '.join(map(str, formats))}: update Rill, "
+                f"or {remedy}"
+            )
+        return cls(folder, kind, remedy, content)
+
+    def value(self, key: str) -> Any:
+        """An entry; raises ModelError when it is not there."""
+        if key not in self.content:
+            raise self.wrong(f"it has no {key!r}")
+        return self.content[key]
+
+    def checksums(self, *files: str) -> dict[str, str]:
+        """The checksums of files by name; raises ModelError when one of these is not listed."""
+        found = self.content.get("files")
+        if not isinstance(found, dict) or not set(files) <= set(found):
+            raise ModelError(f"{self.folder / DESCRIPTION} names no checksums of {', '.join(files)}; {self.remedy}")
+        return found
+
+    def verify(self, *files: str) -> None:
+        """Compare files with their checksums; raises ModelError naming the first that is missing or altered."""
+        for name in files:
+            with self._opened(name) as file:
+                self._compare(name, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def verified(self, name: str) -> bytes:
+        """The content of a file, compared with its checksum; raises ModelError when it is missing or altered."""
+        with self._opened(name) as file:
+            content = file.read()
+        self._compare(name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def wrong(self, reason: str) -> ModelError:
+        """An error about an entry, to be raised."""
+        return ModelError(f"{self.folder / DESCRIPTION}: {reason}; {self.remedy}")
+
+    def _opened(self, name: str) -> BinaryIO:
+        try:
+            return (self.folder / name).open("rb")
+        except OSError as error:
+            problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_reason(error)})"
+            raise ModelError(f"{self.kind} {self.folder}: {name} {problem}; {self.remedy}") from error
+
+    def _compare(self, name: str, checksum: str) -> None:
+        if checksum != self.checksums(name)[name]:
+            raise ModelError(
+                f"{self.kind} {self.folder}: {name} was altered or damaged (its checksum is not the one in "
+                f"{DESCRIPTION}); {self.remedy}"
+            )
 
 
 def text_lines(path: Path) -> Iterator[str]:
@@ -45,3 +171,9 @@ def text_lines(path: Path) -> Iterator[str]:
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text, plain or packed"
         raise DataError(f"{path}: cannot be read as text: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error on one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return re.sub(r"\s+", " ", text)

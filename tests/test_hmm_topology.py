@@ -70,7 +70,7 @@ def test_what_is_said_clearly_is_found(decoder: GraphDecoder, biphones: Biphones
 
 def test_words_begin_where_the_lexicon_says(model: LanguageModel) -> None:
     """Where a word is over another may begin, and not before."""
-    graph = model.graph
+    graph = model.graph.unpacked()
     ends = np.cumsum(graph.counts)
 
     def after(states: set[int], phone: int) -> set[int]:

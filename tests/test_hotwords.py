@@ -132,7 +132,7 @@ def test_the_boost_is_what_is_taken_from_the_cost(model: LanguageModel) -> None:
 
 def test_no_boost_makes_a_phrase_better_than_free(model: LanguageModel) -> None:
     hot = with_hotwords(model, [Hotword(("cattle",), 20.0), Hotword(("rill",), 20.0)], PHONE_TABLE)
-    added = hot.graph.weights[len(model.graph.weights) :]
+    added = hot.graph.weights[len(model.graph.unpacked().weights) :]
     assert (added >= 0).all() and 20.0 > NEW_WORD_COST
     assert text(GraphDecoder(hot, SURE), rows("- - -")) == ""
 
@@ -148,7 +148,7 @@ def test_the_model_is_left_as_it_was(model: LanguageModel) -> None:
     kept = replace(model)
     with_hotwords(model, [Hotword(("sea",), 3.0)], PHONE_TABLE)
     assert text(GraphDecoder(model, SURE), rows("S IY")) == text(GraphDecoder(kept, SURE), rows("S IY")) == "see"
-    assert len(model.graph.phones) == model.graph.counts.sum()
+    assert len(model.graph.unpacked().phones) == model.graph.unpacked().counts.sum()
 
 
 def test_real_speech_follows_hotwords(shipped_recognizer: Recognizer) -> None:

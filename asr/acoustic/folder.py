@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.acoustic.phone_states import Biphones
 from asr.errors import DataError, ModelError, UnknownModelError
+from asr.files import Description
 from asr.streaming.engine import EngineError, OnnxEngine, Rates
 from asr.words.tokens import TokenTable
 
@@ -20,10 +18,11 @@ if TYPE_CHECKING:
     from asr.models.acoustic import AcousticConfig
 
 DEFAULT_MODEL = "rill-en-small"
-FORMATS = (1, 2, 3, 4)  # of a folder; the higher ones for what older code could not run
+FOLDER_FORMATS = (1, 2, 3, 4)  # the higher ones for models that older versions cannot run
 FORMAT_WITH_STATES = 3  # from here on a folder may have them
 STATES = "states.txt"  # of a model that has a state head
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
+REMEDY = "fetch or export the model again"  # `asr export` does the latter
 
 
 Table = TypeVar("Table")
@@ -51,7 +50,7 @@ class ModelPackage:
         try:
             return OnnxEngine(self.graph(engine), self.rates, head, threads, full_context)
         except EngineError as error:
-            raise ModelError(f"{error}; export the model again") from error
+            raise ModelError(f"{error}; {REMEDY}") from error
 
     @property
     def language_model(self) -> Path | None:
@@ -70,22 +69,23 @@ class ModelPackage:
             ModelError: a file is missing, altered or not understood.
         """
         folder = find_model(name_or_path)
-        config = _read_config(folder)
-        _verify(folder, config)
-        try:
-            rates = Rates(
-                sample_rate=_whole(config, "sample_rate"),
-                frame_samples=_whole(config, "frame_samples"),
-                window_samples=_whole(config, "window_samples"),
-                delay_frames=_whole(config, "delay_frames", least=0),
-                block_frames=_whole({"block_frames": 1, **config}, "block_frames"),
-            )
-            name, language = str(config["name"]), str(config["language"])
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"{folder}/config.json: {_reason(error)}; fetch or export the model again") from error
+        description = Description.read(folder, "model", FOLDER_FORMATS, REMEDY)
+        config = description.content
+        listed = description.checksums(*FILES)
+        with_states = config["format"] == FORMAT_WITH_STATES or STATES in listed
+        description.verify(*FILES, *([STATES] if with_states else []))
+        block_frames = _count(description, "block_frames") if "block_frames" in config else 1
+        rates = Rates(
+            sample_rate=_count(description, "sample_rate"),
+            frame_samples=_count(description, "frame_samples"),
+            window_samples=_count(description, "window_samples"),
+            delay_frames=_count(description, "delay_frames", least=0),
+            block_frames=block_frames,
+        )
+        name, language = str(description.value("name")), str(description.value("language"))
         characters, phones = (_understood(TokenTable.read, folder / f"{head}.txt") for head in ("characters", "phones"))
         biphones = None
-        if STATES in config["files"]:
+        if with_states:
             biphones = _understood(Biphones.read, folder / STATES, phones)
         return cls(folder, name, language, str(config.get("encoder", "lstm")), rates, characters, phones, biphones)
 
@@ -125,61 +125,16 @@ def find_model(name_or_path: str | Path) -> Path:
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder} is no model folder: it has no config.json; make one with 'asr export'") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({_reason(error)}); fetch or export the model again") from error
-    if not isinstance(config, dict) or config.get("format") not in FORMATS:
-        found = config.get("format") if isinstance(config, dict) else None
-        raise ModelError(
-            f"{path} has format {found!r}, this version of Rill reads formats {', '.join(map(str, FORMATS))}: "
-            "update Rill or export the model again"
-        )
-    return config
-
-
-def _verify(folder: Path, config: dict[str, Any]) -> None:
-    """Compare every file with the checksum written when the model was exported."""
-    checksums = config.get("files")
-    with_states = config["format"] == FORMAT_WITH_STATES or (isinstance(checksums, dict) and STATES in checksums)
-    files = (*FILES, STATES) if with_states else FILES
-    if not isinstance(checksums, dict) or not set(files) <= set(checksums):
-        raise ModelError(f"{folder}/config.json names no checksums of {', '.join(files)}; export the model again")
-    for file in files:
-        try:
-            with (folder / file).open("rb") as stream:
-                checksum = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_reason(error)})"
-            raise ModelError(f"model {folder}: {file} {problem}; fetch or export the model again") from error
-        if checksum != checksums[file]:
-            raise ModelError(
-                f"model {folder}: {file} was altered or damaged (its checksum is not the one in config.json); "
-                "fetch or export the model again"
-            )
-
-
 def _understood(read: Callable[..., Table], path: Path, *more: Any) -> Table:
     """What ``read`` makes of a table; raises ModelError when it is none."""
     try:
         return read(path, *more)
     except DataError as error:
-        raise ModelError(f"{error}; fetch or export the model again") from error
+        raise ModelError(f"{error}; {REMEDY}") from error
 
 
-def _whole(config: dict[str, Any], key: str, least: int = 1) -> int:
-    value = config[key]
+def _count(description: Description, key: str, least: int = 1) -> int:
+    value = description.value(key)
     if type(value) is not int or value < least:
-        raise ValueError(f"{key} must be a whole number from {least}, got {value!r}")
+        raise description.wrong(f"{key} must be a whole number from {least}, got {value!r}")
     return value
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it has no {error}"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return re.sub(r"\s+", " ", text)

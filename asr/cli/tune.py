@@ -140,12 +140,8 @@ def _space(path: Path | None, decoding: bool) -> SearchSpace:
 def _decoding(
     study: Path, space: Path | None, model: str, dev: Path, lm: Path | None, every: int
 ) -> tuple[SearchSpace, DecodingTrial]:
-    import os
-
-    from asr.graph.compiled import FOLDER_VARIABLE
     from asr.tuning.decoding_trial import DecodingTrial
 
-    os.environ[FOLDER_VARIABLE] = ""  # every trial composes a graph of its own: 150 MB that nobody wants again
     study.mkdir(parents=True, exist_ok=True)
     trial = DecodingTrial(study, model, dev, lm, every=every)
     return _space(space, decoding=True), trial()

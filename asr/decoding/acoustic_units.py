@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from asr.acoustic.phone_states import SILENCE, Biphones
+from asr.graph.topology import CtcTopology, StateTopology, Topology
 from asr.lm.folder import CTC_WEIGHTS, STATE_WEIGHTS, DecodingWeights
 from asr.words.tokens import BLANK
 
 if TYPE_CHECKING:
-    import kaldifst
-
     from asr.acoustic.folder import ModelPackage
-    from asr.graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Units(Protocol):
     weights: DecodingWeights  # default ones
     search: SearchOptions  # default ones
 
-    def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
-        """The graph expanded to units, one a frame; input labels are 1 + unit."""
+    def topology(self, weights: DecodingWeights) -> Topology:
+        """The expansion of a graph to units, one a frame."""
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
         """Scores (T, V) float32 that the search sums, from log-probabilities (T, V)."""
@@ -87,8 +85,8 @@ class CtcUnits:
     weights = CTC_WEIGHTS
     search = SearchOptions()
 
-    def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
-        return graph.with_ctc(weights.language_weight, weights.word_cost)
+    def topology(self, weights: DecodingWeights) -> Topology:
+        return CtcTopology(weights.language_weight, weights.word_cost)
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
         rows = log_probs.astype(np.float32)
@@ -119,8 +117,8 @@ class StateUnits:
     def __init__(self, biphones: Biphones) -> None:
         self._biphones = biphones
 
-    def automaton(self, graph: Graph, weights: DecodingWeights) -> kaldifst.StdConstFst:
-        return graph.with_states(self._biphones, weights.language_weight, weights.word_cost, weights.silence_cost)
+    def topology(self, weights: DecodingWeights) -> Topology:
+        return StateTopology(self._biphones, weights.language_weight, weights.word_cost, weights.silence_cost)
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
         rows = log_probs.astype(np.float32) - self._biphones.log_priors

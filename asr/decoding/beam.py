@@ -15,6 +15,7 @@ from asr.decoding.acoustic_units import CtcUnits, SearchOptions, Units
 from asr.decoding.lattice import WordLattice, cheapest_sentences
 from asr.decoding.rescoring import Rescorer
 from asr.decoding.word_times import spans_of_words
+from asr.graph.compiled import compiled
 from asr.lm.folder import LanguageModel
 from asr.lm.lstm import LstmState
 from asr.streaming.results import Alternative, WordSpan
@@ -70,7 +71,7 @@ class GraphDecoder:
         self._units = units or CtcUnits()
         self.head = self._units.head
         self._options = options or self._units.search
-        self._graph = self._units.automaton(model.graph, self._weights)
+        self._graph = compiled(model.graph, self._units.topology(self._weights))
 
     def start(self) -> GraphState:
         return GraphState(0, False, (), (), (), None, None if self._rescorer is None else self._rescorer.start())

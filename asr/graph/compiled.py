@@ -1,124 +1,100 @@
-"""Decoding graphs ready to be searched: mapped from a file, which is kept for the next start where that is possible."""
+"""Decoding graphs ready to be searched: expanded to frames and mapped from a file of the cache folder."""
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
-import tempfile
+import struct
 import time
-from collections.abc import Callable
-from functools import cache
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from asr.graph.ctc_topology import is_whole
+import numpy as np
+
+from asr.files import cache_folder, write_whole
+from asr.graph.graph import Graph, StoredGraph
+from asr.graph.openfst import Write, fst_in_memory, mapped_fst, read_layout
+from asr.graph.topology import Topology
 
 if TYPE_CHECKING:
     import kaldifst
 
-FORMAT = 1  # part of every name: raised when the files of older versions would be read wrongly
-KEPT_DAYS = 30  # since a file was last used
-FOLDER_VARIABLE = "RILL_CACHE"  # names another folder; empty: nothing is kept
-
-Write = Callable[[BinaryIO], None]
-
-
-def cache_folder() -> Path | None:
-    """Where files are kept: ``$RILL_CACHE``, or ``rill`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; None for nowhere."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rill"
-    except RuntimeError:  # a user without a home
-        return None
+FORMAT = 2  # part of every name: raised when files of older versions must not be used
+KEPT_DAYS = 30  # after a file was last used
+BLOCK, PAGE = 1 << 18, 1 << 12  # bytes, of the checksum
+TRAILER = struct.Struct("<I")  # the checksum, at the end of each file
 
 
-def kept_fst(identity: str, write: Write) -> kaldifst.StdConstFst:
-    """The automaton that was once written under this identity, else by ``write``, now.
+def compiled(graph: Graph | StoredGraph, topology: Topology) -> kaldifst.StdConstFst:
+    """A graph expanded by a topology. Of a stored graph a file is kept in `asr.files.cache_folder` for later starts.
 
-    Files are written under another name and renamed. Where they cannot be written the automaton is made in memory.
+    A file that is damaged is written again. Where files cannot be kept the automaton is made in memory.
+
+    Raises:
+        ModelError: a stored graph that cannot be read, or does not fit the topology.
     """
+
+    def write(file: BinaryIO) -> None:
+        topology.write(graph.unpacked(), file)
+
     folder = cache_folder()
-    if folder is None:
+    if folder is None or graph.checksum is None:
         return fst_in_memory(write)
-    name = hashlib.sha256(f"{FORMAT} {identity}".encode()).hexdigest()[:32]
-    path = folder / f"graph-{name}.fst"
+    identity = f"{FORMAT} {graph.checksum} {topology.identity}"
+    path = folder / f"graph-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.fst"
     try:
-        if not _is_kept(path):
+        if not _is_intact(path):
             _keep(path, write)
         os.utime(path)
         return mapped_fst(path)
-    except OSError:  # a folder that may not be written, a full disk
+    except OSError:  # a folder that cannot be written, a full disk
         return fst_in_memory(write)
 
 
-def fst_in_memory(write: Write) -> kaldifst.StdConstFst:
-    """The automaton that ``write`` writes, in memory where the system has files there."""
-    if hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("graph"), "wb") as file:
-            write(file)
-            return mapped_fst(f"/proc/self/fd/{file.fileno()}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.fst"
-        with path.open("wb") as file:
-            write(file)
-        return mapped_fst(path)
-
-
-def mapped_fst(path: Path | str) -> kaldifst.StdConstFst:
-    """Read an automaton of OpenFst's type const; not copied into memory where OpenFst can map files."""
-    import kaldifst
-
-    _map_files()
-    fst = kaldifst.StdConstFst.read(str(path))
-    if fst is None:
-        raise OSError(f"OpenFst cannot read {path}")
-    return fst
-
-
-@cache
-def _map_files() -> None:
-    """Tell OpenFst to map files. It has a flag for that, which kaldifst does not hand on; without it they are read."""
-    import kaldifst
-
+def _is_intact(path: Path) -> bool:
+    """Whether a file is there, as long as its header states, and unaltered."""
     try:
-        set_flags = ctypes.CDLL(kaldifst.lib._kaldifst.__file__)["_Z8SetFlagsPKcPiPPPcbS0_"]
-    except (AttributeError, OSError):
-        return
-    strings = ctypes.POINTER(ctypes.c_char_p)
-    set_flags.argtypes = [
-        ctypes.c_char_p,
-        ctypes.POINTER(ctypes.c_int),
-        ctypes.POINTER(strings),
-        ctypes.c_bool,
-        ctypes.c_char_p,
-    ]
-    set_flags.restype = None
-    arguments = ctypes.cast((ctypes.c_char_p * 3)(b"rill", b"--fst_read_mode=map", None), strings)
-    set_flags(b"", ctypes.byref(ctypes.c_int(2)), ctypes.byref(arguments), False, b"")
-
-
-def _is_kept(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return is_whole(file)
+        with path.open("rb", buffering=0) as file:
+            layout = read_layout(file)
+            if layout is None or file.seek(0, os.SEEK_END) != layout.end + TRAILER.size:
+                return False
+            return TRAILER.pack(checksum(file, layout.end)) == file.read(TRAILER.size)
     except FileNotFoundError:
         return False
 
 
 def _keep(path: Path, write: Write) -> None:
+    """Write a file, and remove those that were not used for long."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for other in path.parent.glob("graph-*"):
-        if other.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
-            other.unlink(missing_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix="graph-", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    for pattern in ("graph-*", ".*.partial"):
+        for other in path.parent.glob(pattern):
+            if other.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
+                other.unlink(missing_ok=True)
+
+    def with_trailer(file: BinaryIO) -> None:
+        write(file)
+        size = file.seek(0, os.SEEK_END)
+        file.write(TRAILER.pack(checksum(file, size)))
+
+    write_whole(path, with_trailer, permissions=0o600, sync=True)
+
+
+def checksum(file: BinaryIO, size: int) -> int:
+    """Checksum of the first ``size`` bytes of a file, at the speed of memory; the file is left behind them.
+
+    The pages of each block are summed as 64-bit integers, word by word, and the sums go through CRC-32. A word that has
+    changed always changes its sum, and damage to several words of one sum is missed with a probability of 2^-64; pages
+    that changed places within a block are missed, too. A CRC of all bytes takes five times as long.
+    """
+    file.seek(0)
+    block = np.zeros(BLOCK, np.uint8)
+    crc = zlib.crc32(size.to_bytes(8, "little"))
+    for start in range(0, size, BLOCK):
+        length = min(BLOCK, size - start)
+        view = memoryview(block)[:length]
+        while view and (count := file.readinto(view)):
+            view = view[count:]
+        block[length - len(view) :] = 0
+        crc = zlib.crc32(block.view(np.uint64).reshape(-1, PAGE // 8).sum(axis=0), crc)
+    return crc

@@ -1,7 +1,7 @@
-"""The decoding graph: pronunciations and an n-gram model in one automaton, kept small and unpacked for the decoder.
+"""The decoding graph: pronunciations and an n-gram model in one automaton, stored small.
 
-What is kept is L∘G (Mohri, Pereira & Riley 2002): arcs that read phones and write words. How frames make phones, which
-would triple it, is added when it is loaded: the topology of CTC, or that of hidden Markov states.
+It is L∘G (Mohri, Pereira & Riley 2002): arcs read phones and write words. The expansion from phones to frames, which
+triples it, is made when it is loaded (`asr.graph.compiled`).
 """
 
 from __future__ import annotations
@@ -10,21 +10,13 @@ import io
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from asr.errors import ModelError
-from asr.graph.compiled import fst_in_memory, kept_fst
-from asr.graph.ctc_topology import ARC, STATE, write_with_ctc
-from asr.graph.hmm_topology import write_with_states
-
-if TYPE_CHECKING:
-    import kaldifst
-
-    from asr.acoustic.phone_states import Biphones
+from asr.graph.openfst import ARC, STATE
 
 FORMAT = 2
 WEIGHT_STEP = 1 / 64  # of a stored weight, in nats
@@ -43,11 +35,13 @@ class Graph:
     words: np.ndarray  # (A,) word written, 0 for none
     weights: np.ndarray  # (A,)
     targets: np.ndarray  # (A,) state that the arc leads to
-    word_starts: np.ndarray  # (S,) bool: where a word begins, so that somebody may pause
+    word_starts: np.ndarray  # (S,) bool: where a word begins: only there can silence be inserted
+
+    checksum = None  # only of stored graphs
 
     @classmethod
     def from_fst(cls, path: Path) -> Graph:
-        """Read an OpenFst file of type const; input labels are phones. It does not know where words begin."""
+        """Read an OpenFst file of type const; input labels are phones. ``word_starts`` are left False."""
         content = path.read_bytes()
         place = 4
         for _ in range(2):  # type of the automaton and of its arcs
@@ -69,7 +63,7 @@ class Graph:
 
     @classmethod
     def unpack(cls, content: bytes, name: object = "it") -> Graph:
-        """Read what `packed` made; raises ModelError, with the ``name`` of the file, when it is no such thing."""
+        """Read what `packed` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
         try:
             with np.load(io.BytesIO(content)) as archive:
                 if int(archive["format"]) != FORMAT:
@@ -94,7 +88,7 @@ class Graph:
         )
 
     def packed(self) -> bytes:
-        """The graph made small: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, deflated."""
+        """The graph as bytes: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, deflated."""
         sources = np.repeat(np.arange(len(self.counts)), self.counts)
         content = io.BytesIO()
         np.savez_compressed(
@@ -111,62 +105,27 @@ class Graph:
         )
         return content.getvalue()
 
+    def unpacked(self) -> Graph:
+        """The graph itself, as for a `StoredGraph`."""
+        return self
+
     def unigram_state(self) -> int:
-        """The state in which no word before counts: the one that most backing off leads to."""
+        """The state without context: the target of most back-off arcs."""
         backing_off = self.targets[(self.phones == 0) & (self.words == 0)]
         return int(np.bincount(backing_off).argmax()) if len(backing_off) else self.start
 
-    def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
-        """The automaton that reads frames, as `ctc_topology.write_with_ctc` makes it."""
-        return fst_in_memory(lambda file: write_with_ctc(self, language_weight, word_cost, file))
 
-    def with_states(
-        self, biphones: Biphones, language_weight: float, word_cost: float, silence_cost: float
-    ) -> kaldifst.StdConstFst:
-        """The automaton that reads frames, as `hmm_topology.write_with_states` makes it."""
-        return fst_in_memory(
-            lambda file: write_with_states(self, biphones, language_weight, word_cost, silence_cost, file)
-        )
+@dataclass(frozen=True)
+class StoredGraph:
+    """A graph as `Graph.packed` made it: it is unpacked when needed, which a graph that is kept compiled seldom is."""
 
+    content: bytes
+    checksum: str  # of the content
+    name: object  # of the file, for messages
 
-class StoredGraph(Graph):
-    """A graph as `packed` made it. It is unpacked when somebody looks into it, which searching it seldom takes."""
-
-    def __init__(self, content: bytes, checksum: str, name: object) -> None:
-        """Take what `packed` made, its checksum, and the name that errors give it."""
-        for attribute, value in (("_content", content), ("_checksum", checksum), ("_name", name)):
-            object.__setattr__(self, attribute, value)
-
-    def __getattr__(self, attribute: str) -> object:
-        if attribute.startswith("_") or attribute not in {field.name for field in fields(Graph)}:
-            raise AttributeError(f"a graph has no {attribute!r}")
-        graph = Graph.unpack(self._content, self._name)
-        for field in fields(Graph):
-            object.__setattr__(self, field.name, getattr(graph, field.name))
-        return getattr(graph, attribute)
-
-    def with_ctc(self, language_weight: float, word_cost: float) -> kaldifst.StdConstFst:
-        """As of any graph, but from where an earlier start has kept it."""
-
-        def write(file: BinaryIO) -> None:
-            write_with_ctc(self._another(), language_weight, word_cost, file)
-
-        return kept_fst(f"{self._checksum} {language_weight} {word_cost}", write)
-
-    def with_states(
-        self, biphones: Biphones, language_weight: float, word_cost: float, silence_cost: float
-    ) -> kaldifst.StdConstFst:
-        """As of any graph, but from where an earlier start has kept it."""
-
-        def write(file: BinaryIO) -> None:
-            write_with_states(self._another(), biphones, language_weight, word_cost, silence_cost, file)
-
-        weights = f"{language_weight} {word_cost} {silence_cost}"
-        return kept_fst(f"{self._checksum} {biphones.checksum} {weights}", write)
-
-    def _another(self) -> Graph:
-        """Unpacked anew, so that this one does not keep in memory what is not needed again."""
-        return Graph.unpack(self._content, self._name)
+    def unpacked(self) -> Graph:
+        """The graph; raises ModelError when the content is none."""
+        return Graph.unpack(self.content, self.name)
 
 
 def _steps(weights: np.ndarray) -> np.ndarray:

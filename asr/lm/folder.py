@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.errors import ModelError
-from asr.files import write_description
+from asr.files import Description, write_description
 from asr.graph.graph import Graph, StoredGraph
 from asr.words.tokens import TokenTable
 
 FORMAT = 1
 GRAPH, LEXICON = "graph.npz", "lexicon.txt"
+REMEDY = "fetch it again, or build one with 'asr lm build'"
 MOST_WEIGHT = 1e6  # a larger one is a mistake, and NaN is none
 
 
@@ -41,7 +40,7 @@ class LanguageModel:
     folder: Path
     words: tuple[str, ...]  # id 0 is no word
     pronunciations: Sequence[tuple[tuple[int, ...], ...]]  # of each word, as phone ids
-    graph: Graph
+    graph: Graph | StoredGraph
     weights: DecodingWeights
 
     @classmethod
@@ -55,30 +54,27 @@ class LanguageModel:
         Raises:
             ModelError: a file is missing or altered, or the graph speaks in other phones.
         """
+        description = Description.read(folder, "language model", (FORMAT,), REMEDY)
+        tokens = description.value("phones")
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            known, checksums, tokens = config["format"], config["files"], config["phones"]
-            weights = DecodingWeights(**config["weights"]) if "weights" in config else usual
-            if not isinstance(tokens, list) or not isinstance(checksums, dict):
-                raise TypeError("its tokens or its checksums are not listed")
+            weights = DecodingWeights(**description.content["weights"]) if "weights" in description.content else usual
+            if not isinstance(tokens, list):
+                raise TypeError("its phones are no list")
             for name, weight in asdict(weights).items():
                 if type(weight) not in (int, float) or not abs(weight) <= MOST_WEIGHT:
                     raise ValueError(f"{name} is {weight!r}")
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{folder} is no language model folder ({error}); make one with 'asr lm build'") from error
-        if known != FORMAT:
-            raise ModelError(f"language model {folder} has format {known}, not {FORMAT}; build it again")
+        except (TypeError, ValueError) as error:
+            raise description.wrong(str(error)) from error
         if tuple(tokens) != phones.symbols:
             raise ModelError(
                 f"language model {folder} was built for {len(tokens)} other tokens than the {len(phones)} phones of "
                 "the acoustic model; build it again with this version"
             )
-        contents = {name: _verified(folder / name, checksums.get(name)) for name in (GRAPH, LEXICON)}
         try:
-            words, pronunciations = _read_lexicon(contents[LEXICON].decode("utf-8"), phones)
+            words, pronunciations = _read_lexicon(description.verified(LEXICON).decode("utf-8"), phones)
         except UnicodeDecodeError as error:
-            raise ModelError(f"{folder / LEXICON} is not UTF-8; build it again") from error
-        graph = StoredGraph(contents[GRAPH], checksums[GRAPH], folder / GRAPH)
+            raise ModelError(f"{folder / LEXICON} is not UTF-8; {REMEDY}") from error
+        graph = StoredGraph(description.verified(GRAPH), description.checksums(GRAPH)[GRAPH], folder / GRAPH)
         return cls(folder, words, pronunciations, graph, weights)
 
 
@@ -105,16 +101,6 @@ def write_language_model(
         **({} if weights is None else {"weights": asdict(weights)}),
     }
     write_description(folder, description, (GRAPH, LEXICON))
-
-
-def _verified(path: Path, checksum: str | None) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); fetch or build it again") from error
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise ModelError(f"{path} was altered or damaged (its checksum is not the one in config.json); build it again")
-    return content
 
 
 class _Pronunciations(Sequence):

@@ -45,15 +45,15 @@ def with_hotwords(model: LanguageModel, hotwords: Sequence[Hotword], phones: Tok
     ids |= {word: len(model.words) + place for place, word in enumerate(new)}
     words = (*model.words, *new)
     pronunciations = (*model.pronunciations, *_guessed(new, phones))
-    walk = _Walk(model.graph)
+    graph = model.graph.unpacked()
+    walk = _Walk(graph)
     branches = []
     for hotword in hotwords:
         numbers = tuple(ids[word] for word in hotword.words)
         for sounds in islice(product(*(pronunciations[number] for number in numbers)), MOST_PRONUNCIATIONS):
             cost, target = walk.phrase(sounds, numbers, known=len(model.words))
             branches.append(Branch(sounds, numbers, max(0.0, cost - hotword.boost * len(numbers)), target))
-    graph = _grafted(model.graph, walk.root, branches)
-    return replace(model, words=words, pronunciations=pronunciations, graph=graph)
+    return replace(model, words=words, pronunciations=pronunciations, graph=_grafted(graph, walk.root, branches))
 
 
 def _guessed(words: Sequence[str], phones: TokenTable) -> Iterator[tuple[Sound, ...]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.errors import ModelError, UsageError
-from asr.files import write_description
+from asr.files import Description, write_description
 
 FORMAT = 1
 KIND = "lstm"
 WEIGHTS, WORDS = "weights.npz", "words.txt"
+REMEDY = "train one with 'asr lm train-lstm'"
 ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also stands before the first word; a word not in the vocabulary
 
 
@@ -46,30 +45,17 @@ class LstmLanguageModel:
         Raises:
             ModelError: it is no such folder, or a file is missing or altered.
         """
+        description = Description.read(folder, "LSTM language model", (FORMAT,), REMEDY)
+        if description.value("kind") != KIND:
+            raise description.wrong(f"its kind is {description.value('kind')!r}, not {KIND!r}")
+        contents = {name: description.verified(name) for name in (WEIGHTS, WORDS)}
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            kind, known, checksums, bands = config["kind"], config["format"], config["files"], tuple(config["bands"])
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"{folder} is no LSTM language model ({error}); make one with 'asr lm train-lstm'"
-            ) from error
-        if kind != KIND or known != FORMAT:
-            raise ModelError(f"{folder} is of kind {kind!r}, format {known}; needed is {KIND!r}, format {FORMAT}")
-        contents = {}
-        for name in (WEIGHTS, WORDS):
-            try:
-                contents[name] = (folder / name).read_bytes()
-            except OSError as error:
-                raise ModelError(f"{folder / name} cannot be read ({error.strerror}); train it again") from error
-            if hashlib.sha256(contents[name]).hexdigest() != checksums.get(name):
-                raise ModelError(f"{folder / name} was altered or damaged (its checksum is not the one in config.json)")
-        try:
-            weights = _unpacked(contents[WEIGHTS])
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); train it again") from error
+            bands, weights = tuple(description.value("bands")), _unpacked(contents[WEIGHTS])
+        except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
         if len(words) != bands[-1]:
-            raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; train it again")
+            raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; {REMEDY}")
         return cls(folder, words, bands, weights)
 
     def __post_init__(self) -> None:

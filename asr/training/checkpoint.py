@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from asr.errors import DataError
+from asr.files import write_whole
 from asr.models.acoustic import AcousticConfig, AcousticModel
 
 FILE = "checkpoint.pt"
@@ -22,12 +22,9 @@ def save(folder: Path, content: dict[str, Any]) -> None:
     Raises:
         DataError: it cannot be written: the disk is full, say.
     """
-    partial = folder / (FILE + ".partial")
     try:
-        torch.save(content, partial)
-        os.replace(partial, folder / FILE)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a full disk
-        partial.unlink(missing_ok=True)
+        write_whole(folder / FILE, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:  # RuntimeError: how torch reports a full disk
         raise DataError(
             f"{folder / FILE} cannot be written ({str(error).splitlines()[0]}); the one before it stands: make room "
             "and give the same command to go on from there"

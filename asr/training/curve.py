@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
+
+from asr.files import write_whole
 
 COLUMNS = (
     "step",
@@ -85,7 +86,5 @@ class LearningCurve:
         losses.set_ylabel("training loss (nats a frame)")
         errors.set_ylabel("dev error rate, greedy")
         errors.set_ylim(0, 1.05)
-        partial = self.picture.with_suffix(".partial.png")
-        figure.savefig(partial, dpi=110)
+        write_whole(self.picture, lambda file: figure.savefig(file, dpi=110, format="png"))
         pyplot.close(figure)
-        os.replace(partial, self.picture)

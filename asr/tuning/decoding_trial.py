@@ -79,7 +79,9 @@ class DecodingTrial:
         folder = self.lm or self._package.language_model
         if folder is None:
             raise UsageError(f"model {self.model} has no language model; give --lm a folder that 'asr lm build' made")
-        return LanguageModel.open(folder, self._package.phones, units_of(self._package).weights)
+        model = LanguageModel.open(folder, self._package.phones, units_of(self._package).weights)
+        # A graph without a checksum is not kept: each trial expands it with other weights, to 150 MB.
+        return dataclasses.replace(model, graph=model.graph.unpacked())
 
     @cached_property
     def _posteriors(self) -> tuple[list[np.ndarray], list[str], float]:

@@ -8,13 +8,14 @@ the pairs that each letter allows gives the likeliest pronunciations (Bisani & N
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
+from asr.files import write_whole
 
 LETTERS = "'abcdefghijklmnopqrstuvwxyz"
 MAX_PHONES_PER_LETTER = 2
@@ -108,9 +109,8 @@ class PronunciationModel:
         """Write the model as .npz, whole or not at all."""
         pairs = np.array([f"{letter} {' '.join(phones)}" for letter, phones in self._pairs])
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        np.savez_compressed(temporary, pairs=pairs, **self._arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
+        arrays: dict[str, Any] = {"pairs": pairs, **self._arrays}
+        write_whole(path, lambda file: np.savez_compressed(file, **arrays))
 
     @classmethod
     def load(cls, path: Path) -> PronunciationModel:

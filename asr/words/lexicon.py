@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asr.errors import DataError
+from asr.files import cache_folder
 from asr.words.letter_to_sound import Pronunciation, PronunciationModel
 from asr.words.tokens import PHONES
 
@@ -136,17 +135,6 @@ def read_entries(path: Path, bare_words: bool = False) -> dict[str, tuple[Pronun
             raise DataError(f'{path}, line {number}: expected "word PHONE PHONE ..." in ARPAbet, got {line.strip()!r}')
         entries[word] = (*entries.get(word, ()), *([phones] if phones else []))
     return entries
-
-
-def cache_folder() -> Path:
-    """Where this user's computed files belong on this platform."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rill"
 
 
 def _without_stress(phone: str) -> str:
