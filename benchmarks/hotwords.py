@@ -22,8 +22,7 @@ from asr.data.manifest import Utterance, load_audio, read_manifest
 from asr.decoding.acoustic_units import Units, units_of
 from asr.decoding.beam import GraphDecoder
 from asr.lm.folder import LanguageModel
-from asr.lm.hotword_graph import with_hotwords
-from asr.lm.hotwords import Hotword
+from asr.lm.hotwords import Hotword, with_hotwords
 from asr.streaming.engine import OnnxEngine
 from asr.words.text import normalise
 

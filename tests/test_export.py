@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from asr.acoustic.export import hearing_phones, load_acoustic_model, write_model_folder
+from asr.acoustic.export import load_acoustic_model, with_phone_scores, write_model_folder
 from asr.acoustic.folder import ModelPackage
 from asr.acoustic.phone_states import Biphones
 from asr.decoding.acoustic_units import units_of
@@ -54,7 +54,7 @@ def with_states(tmp_path_factory):
     alignments = [np.repeat([0, 5, 9, 5, 0], 9)]
     biphones = Biphones.estimate(alignments, len(PHONES), 3, 1, 1)
     config = AcousticConfig(len(CHARACTERS), len(PHONES), 16, (1, 0), 1, states=len(biphones))
-    model = hearing_phones(AcousticModel(config).eval(), biphones, 0.5)
+    model = with_phone_scores(AcousticModel(config).eval(), biphones, 0.5)
     folder = tmp_path_factory.mktemp("states")
     write_model_folder(model, folder, "states", biphones=biphones)
     return folder, model, biphones

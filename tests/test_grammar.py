@@ -15,8 +15,7 @@ from test_transcribe_command import one_line
 
 from asr.decoding.beam import GraphDecoder
 from asr.errors import UsageError
-from asr.lm.grammar import Grammar, read_grammar
-from asr.lm.grammar_graph import grammar_model
+from asr.lm.grammar import Grammar, grammar_model, read_grammar
 from asr.recognizer import Recognizer
 
 LIGHTS = """\ufeff# what lamps are told

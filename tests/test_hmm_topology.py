@@ -19,9 +19,8 @@ from asr.decoding.acoustic_units import StateUnits
 from asr.decoding.beam import GraphDecoder
 from asr.graph.word_starts import word_starts
 from asr.lm.folder import LanguageModel
-from asr.lm.grammar_graph import grammar_model
-from asr.lm.hotword_graph import with_hotwords
-from asr.lm.hotwords import Hotword
+from asr.lm.grammar import grammar_model
+from asr.lm.hotwords import Hotword, with_hotwords
 from asr.words.tokens import PHONES
 
 STATE_WEIGHTS = replace(WEIGHTS, blank_penalty=0.25, silence_cost=0.4)

@@ -17,8 +17,7 @@ from test_transcribe_command import one_line
 from asr.decoding.beam import GraphDecoder
 from asr.errors import UsageError
 from asr.lm.folder import LanguageModel
-from asr.lm.hotword_graph import NEW_WORD_COST, with_hotwords
-from asr.lm.hotwords import DEFAULT_BOOST, Hotword, read_hotwords
+from asr.lm.hotwords import DEFAULT_BOOST, NEW_WORD_COST, Hotword, read_hotwords, with_hotwords
 from asr.recognizer import Recognizer
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from asr.errors import DataError
-from asr.lm.ngram import BEGINS, NgramModel, mixed
-from asr.lm.prune import pruned
+from asr.lm.ngram import BEGINS, NgramModel, mixed, pruned
 
 WORDS = ("<unk>", "<s>", "</s>", "sea", "see", "a", "cat")
 NEXT = [k for k, word in enumerate(WORDS) if word != BEGINS]

@@ -14,7 +14,6 @@ from asr.recognizer import Recognizer
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.results import Result, Word
 from asr.words.pretty import pretty
-from asr.words.proper_names import count_names
 
 WORDS = (
     "one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four "
@@ -94,8 +93,3 @@ def test_the_command_writes_all_formats_so(asr) -> None:
     assert [word["word"] for word in line["words"]] == line["text"].split()
     run = asr("transcribe", "--pretty", "--format", "srt", SAMPLES / "greeting.wav")
     assert run.stdout.splitlines()[2] == "Good morning and welcome to the show."
-
-
-def test_names_are_what_is_nearly_always_capitalised() -> None:
-    lines = ["They saw London and will come to it."] * 200 + ["It was Will who will go."] * 200
-    assert count_names(lines) == ["London"]

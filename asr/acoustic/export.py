@@ -28,7 +28,7 @@ OPSET = 17
 
 
 class _StreamingGraph(nn.Module):
-    """One chunk with the state as plain inputs and outputs, batch first, as other languages will call it."""
+    """One chunk with the state as plain inputs and outputs, batch first, as other programming languages call it."""
 
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def export_onnx(model: AcousticModel, path: Path, weights: Path) -> None:
     Inputs: ``samples`` (B, N) float32, N = window_samples + (T - 1) * frame_samples with T >= 1; ``hidden`` and
     ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters``, ``phones`` and, where
     the model has them, ``states``, log-probabilities (B, T, V); ``next_hidden``, ``next_cell``, ``next_context``. Row t
-    speaks of the frame ``delay_frames`` earlier; the first ``delay_frames`` rows of a stream mean nothing. The caller
+    describes the frame ``delay_frames`` earlier, so the first ``delay_frames`` rows of a stream mean nothing. The caller
     drops the first ``T * frame_samples`` samples of its buffer after the call. An rnn has no ``cell``. A blstm has half
     the units in ``hidden`` and ``cell``, and one more input, ``block_frames`` () int64, of which T is a multiple.
 
@@ -88,7 +88,7 @@ def export_int8(model: AcousticModel, path: Path) -> None:
         nodes = onnx.load(str(traced)).graph.node
         # The mel filterbank spans seven orders of magnitude; 8 bits would lose the quiet ones.
         features = [node.name for node in nodes if node.op_type == "MatMul" and "logmel" in node.name]
-        logging.getLogger().disabled = True  # it advises a pre-processing step that this graph does not need
+        logging.getLogger().addFilter(_is_not_advice)
         try:
             quantize_dynamic(
                 traced,
@@ -98,11 +98,16 @@ def export_int8(model: AcousticModel, path: Path) -> None:
                 nodes_to_exclude=features,
             )
         finally:
-            logging.getLogger().disabled = False
+            logging.getLogger().removeFilter(_is_not_advice)
     proto = onnx.load(str(path))
     if model.config.encoder == "rnn":  # of which onnxruntime has no 8-bit form
         store_as_half(proto)
     _save(proto, path, model.config)
+
+
+def _is_not_advice(record: logging.LogRecord) -> bool:
+    """False for onnxruntime's advice to pre-process a graph, which ours do not need."""
+    return "pre-processing before quantization" not in record.getMessage()
 
 
 def _trace(model: AcousticModel, path: Path) -> None:
@@ -163,14 +168,14 @@ def _save(proto: onnx.ModelProto, path: Path, config: AcousticConfig) -> None:
 def write_model_folder(
     model: AcousticModel, folder: Path, name: str, card: str | None = None, biphones: Biphones | None = None
 ) -> None:
-    """Write a complete model folder; `config.json`, which names the checksums, comes last and by rename.
+    """Write a complete model folder; `config.json` with the checksums is written last.
 
     Args:
         model: to write.
         folder: to write into.
         name: of the model.
         card: text of its model card.
-        biphones: what its states stand for, if it has states.
+        biphones: the table of its states, if it has states.
     Raises:
         ModelError: the model's heads do not fit Rill's token tables or the states.
     """
@@ -210,10 +215,10 @@ def write_model_folder(
     write_description(folder, description, files)
 
 
-def hearing_phones(model: AcousticModel, biphones: Biphones, share: float) -> AcousticModel:
-    """A copy of a trained model whose state scores also contain its phone head's, with weight ``share``.
+def with_phone_scores(model: AcousticModel, biphones: Biphones, share: float) -> AcousticModel:
+    """A copy of a trained model whose state scores are interpolated with its phone head's, of weight ``share``.
 
-    Trained by CTC and by alignments, the two err in different places; together they may be better than alone.
+    The heads were trained by different criteria and make different errors; together they can be better than alone.
     """
     other = AcousticModel(replace(model.config, phone_share=share))
     other.load_state_dict(model.state_dict())
@@ -239,7 +244,7 @@ def load_acoustic_model(folder: Path) -> AcousticModel:
 
 
 def _rounded_to_half(model: AcousticModel) -> AcousticModel:
-    """A copy whose weights are what the fp16 files hold, so that every engine computes with the same numbers."""
+    """A copy with weights rounded to fp16, as the files hold them: all engines compute with the same numbers."""
     copy = AcousticModel(model.config)
     copy.load_state_dict({key: value.detach().cpu().half().float() for key, value in model.state_dict().items()})
     return copy

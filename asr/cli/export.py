@@ -20,7 +20,7 @@ def export(
     from asr.cli.options import training_extra
 
     with training_extra():
-        from asr.acoustic.export import hearing_phones, write_model_folder
+        from asr.acoustic.export import with_phone_scores, write_model_folder
         from asr.acoustic.folder import STATES
         from asr.acoustic.phone_states import Biphones
         from asr.training.checkpoint import averaged_model
@@ -29,6 +29,6 @@ def export(
     model = averaged_model(run)
     biphones = Biphones.read(run / STATES, TokenTable(PHONES)) if model.config.states else None
     if biphones:
-        model = hearing_phones(model, biphones, phone_share)
+        model = with_phone_scores(model, biphones, phone_share)
     write_model_folder(model, output, name or output.resolve().name, biphones=biphones)
     print(output)

@@ -14,8 +14,7 @@ import numpy as np
 
 from asr.errors import DataError, UsageError
 from asr.files import text_lines
-from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, mixed
-from asr.lm.prune import pruned
+from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, mixed, pruned
 from asr.words.text import normalise, unusable_characters
 
 HOW_TO_GET_LMPLZ = (

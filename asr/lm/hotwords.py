@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from asr.errors import DataError, UsageError
+from asr.graph.graph import Graph
+from asr.lm.folder import LanguageModel
 from asr.words.text import normalise
+from asr.words.tokens import TokenTable
 
 DEFAULT_BOOST = 3.0
 MOST_BOOST = 20.0
 MOST_PHRASES = 10_000
+MOST_PRONUNCIATIONS = 16  # of one phrase
+NEW_WORD_COST = 12.0  # nats, of a word that is not in the language model: the cost of its rarest words
+
+Sound = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,41 @@ def read_hotwords(given: str | Path | Mapping[str, float] | Iterable[str]) -> tu
         phrase, boost = _parsed(where, entry)
         boosts[phrase] = max(boost, boosts.get(phrase, 0.0))
     return tuple(Hotword(phrase, boost) for phrase, boost in boosts.items())
+
+
+class Branch(NamedTuple):
+    """One way to say a phrase."""
+
+    sounds: tuple[Sound, ...]  # of each word, as phone ids
+    words: tuple[int, ...]
+    cost: float  # nats, before the language weight
+    target: int  # state of the graph after it
+
+
+def with_hotwords(model: LanguageModel, hotwords: Sequence[Hotword], phones: TokenTable) -> LanguageModel:
+    """The model with these phrases made likelier, and with the words among them that it lacked.
+
+    A tree of the phrases' pronunciations leaves the state in which no word before counts, and each path of it leads to
+    where the graph itself would be after the phrase. It costs what the phrase costs there, less the boost of each word,
+    though never less than nothing. So a phrase that is not completed gains nothing.
+
+    Raises:
+        UsageError: no pronunciation can be guessed for a word.
+    """
+    ids = {word: number for number, word in enumerate(model.words) if word}
+    new = list(dict.fromkeys(word for hotword in hotwords for word in hotword.words if word not in ids))
+    ids |= {word: len(model.words) + place for place, word in enumerate(new)}
+    words = (*model.words, *new)
+    pronunciations = (*model.pronunciations, *_guessed(new, phones))
+    graph = model.graph.unpacked()
+    walk = _Walk(graph)
+    branches = []
+    for hotword in hotwords:
+        numbers = tuple(ids[word] for word in hotword.words)
+        for sounds in islice(product(*(pronunciations[number] for number in numbers)), MOST_PRONUNCIATIONS):
+            cost, target = walk.phrase(sounds, numbers, known=len(model.words))
+            branches.append(Branch(sounds, numbers, max(0.0, cost - hotword.boost * len(numbers)), target))
+    return replace(model, words=words, pronunciations=pronunciations, graph=_grafted(graph, walk.root, branches))
 
 
 def _entries(given: str | Path | Mapping[str, float] | Iterable[str]) -> list[tuple[str, str]]:
@@ -88,3 +134,133 @@ def _parsed(where: str, entry: str) -> tuple[tuple[str, ...], float]:
     if not words:
         raise UsageError(f"{where}: {entry!r} has no word; write a word or phrase, then :BOOST if you like")
     return words, boost
+
+
+def _guessed(words: Sequence[str], phones: TokenTable) -> Iterator[tuple[Sound, ...]]:
+    if not words:
+        return
+    from asr.words.lexicon import Lexicon
+
+    lexicon = Lexicon.load()
+    for word in words:
+        try:
+            yield tuple(tuple(phones.encode(sound)) for sound in lexicon.pronounce(word))
+        except DataError as error:
+            raise UsageError(f"hotword {word!r} cannot be said: {error}") from None
+
+
+class _Walk:
+    """Finds what the graph asks for words said after a pause of memory, and where it is then."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._ends = np.cumsum(graph.counts, dtype=np.int64)
+        self.root = graph.unigram_state()
+
+    def phrase(self, sounds: Sequence[Sound], words: Sequence[int], known: int) -> tuple[float, int]:
+        """Cost of a phrase in nats and the state after it; words numbered from ``known`` the graph has not."""
+        cost, state, place = 0.0, self.root, 0
+        while place < len(words):
+            run = place
+            while run < len(words) and words[run] < known:
+                run += 1
+            found = self._cheapest([phone for sound in sounds[place:run] for phone in sound], words[place:run])
+            if found is None:  # new, or never said so
+                run = place + 1
+                found = NEW_WORD_COST, self.root
+            cost, state, place = cost + found[0], found[1], run
+        return cost, state
+
+    def _cheapest(self, phones: Sequence[int], words: Sequence[int]) -> tuple[float, int] | None:
+        """The cheapest path from the root that reads these phones and writes these words, all of them."""
+        if not words:
+            return None
+        front = {(self.root, 0): 0.0}  # (state, words written) -> cost
+        for phone in phones:
+            front = self._step(self._silently(front, words), phone, words)
+        front = self._silently(front, words)
+        done = [(cost, state) for (state, written), cost in front.items() if written == len(words)]
+        return min(done) if done else None
+
+    def _step(self, front: dict[tuple[int, int], float], phone: int, words: Sequence[int]):
+        after: dict[tuple[int, int], float] = {}
+        for (state, written), cost in front.items():
+            for key, more in self._arcs(state, written, phone, words):
+                after[key] = min(cost + more, after.get(key, np.inf))
+        return after
+
+    def _silently(self, front: dict[tuple[int, int], float], words: Sequence[int]) -> dict[tuple[int, int], float]:
+        """The front, and what can be reached from it without a phone: by backing off, or at the end of a word."""
+        front = dict(front)
+        todo = list(front)
+        while todo:
+            key = todo.pop()
+            for other, more in self._arcs(*key, 0, words):
+                cost = front[key] + more
+                if cost < front.get(other, np.inf) - 1e-6:
+                    front[other] = cost
+                    todo.append(other)
+        return front
+
+    def _arcs(self, state: int, written: int, phone: int, words: Sequence[int]):
+        graph, end = self._graph, int(self._ends[state])
+        first = end - int(graph.counts[state])
+        for arc in first + np.flatnonzero(graph.phones[first:end] == phone):
+            word = graph.words[arc]
+            if word == 0 or (written < len(words) and word == words[written]):
+                yield (int(graph.targets[arc]), written + (word != 0)), float(graph.weights[arc])
+
+
+def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:
+    """The graph with a tree of branches that hangs from ``root`` by an arc that reads nothing."""
+    children: list[dict[tuple[int, int], int]] = [{}]  # of each node of the tree: (phone, word) -> node
+    cheapest = [np.inf]  # of each node: the least that any path through it has cost by then
+    leaves: dict[tuple[int, int, int, int], float] = {}  # (node, phone, word, target) -> cost of the whole path
+    for sounds, words, cost, target in branches:
+        steps = [
+            (phone, word if place == len(sound) - 1 else 0)
+            for sound, word in zip(sounds, words, strict=True)
+            for place, phone in enumerate(sound)
+        ]
+        node = 0
+        for depth, step in enumerate(steps[:-1], start=1):
+            child = children[node].setdefault(step, len(children))
+            if child == len(children):
+                children.append({})
+                cheapest.append(np.inf)
+            # The cost is paid phone by phone: at once, the search would give up what is still likely; at the end, a
+            # beginning would look better than it is.
+            cheapest[child] = min(cheapest[child], cost * depth / len(steps))
+            node = child
+        leaf = (node, *steps[-1], target)
+        leaves[leaf] = min(cost, leaves.get(leaf, np.inf))
+    cheapest[0] = 0.0
+    states = len(graph.counts)
+    arcs = [
+        (node, phone, word, cheapest[child] - cheapest[node], states + child)
+        for node, steps in enumerate(children)
+        for (phone, word), child in steps.items()
+    ]
+    arcs += [(node, phone, word, cost - cheapest[node], target) for (node, phone, word, target), cost in leaves.items()]
+    arcs.sort(key=lambda arc: arc[0])
+    sources, phones, words, weights, targets = zip(*arcs, strict=True)
+    starts = np.zeros(len(children), bool)
+    starts[[child for steps in children for (_, word), child in steps.items() if word]] = True
+    counts = np.concatenate([graph.counts.astype(np.int32), np.bincount(sources, minlength=len(children))])
+    counts[root] += 1
+    place = int(graph.counts[: root + 1].sum(dtype=np.int64))
+
+    def joined(column: np.ndarray, entrance: float, rest: Sequence[float]) -> np.ndarray:
+        parts = (column[:place], [entrance], column[place:], rest)
+        return np.concatenate([np.asarray(part, column.dtype) for part in parts])
+
+    return Graph(
+        graph.start,
+        counts,
+        np.concatenate([graph.finals, np.full(len(children), np.inf, np.float32)]),
+        joined(graph.phones, 0, phones),
+        joined(graph.words, 0, words),
+        joined(graph.weights, 0.0, weights),
+        joined(graph.targets, states, targets),
+        np.concatenate([graph.word_starts, starts]),
+    )

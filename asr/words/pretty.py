@@ -1,18 +1,19 @@
-"""Results for readers: capitals, full stops and figures.
+"""Formatting results for readers: capitals, full stops and figures.
 
-A pure function of a result, so what is shown of an utterance being spoken and its final text agree.
+A pure function of a result, so partial and final results agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from asr.streaming.results import Result, Word
-from asr.words.proper_names import proper_names
 
 I_WORDS = frozenset(("i", "i'm", "i'll", "i've", "i'd"))
+NAMES = Path(__file__).with_name("proper_names.txt")
 ISOLATED = 3.0  # a number up to this that stands alone stays a word
 CONNECTING = frozenset("and point minus plus of oh o a".split())  # may stand within a number, or beside one
 
@@ -39,11 +40,11 @@ class _Group(NamedTuple):
 
 
 def pretty(result: Result) -> Result:
-    """The result as people write: the first word, names and "I" with capitals, numbers in figures, a full stop.
+    """Format a result: the first word, names and "I" with capitals, numbers in figures, a full stop.
 
-    Each result is taken for a sentence, since a pause ends it; a partial one has no full stop yet. Words that make one
-    number become one word, with the times of all of them and the mean of their confidences. Committed words remain so
-    only up to where what follows cannot change the way they are written.
+    Each result counts as a sentence, since a pause ends it; a partial one has no full stop yet. The words of a number
+    become one word, with the times of all of them and the mean of their confidences. Committed words stay committed
+    only as far as the words that follow cannot change their form.
     """
     words = result.words
     if not words:
@@ -75,9 +76,9 @@ def _groups(texts: Sequence[str]) -> list[_Group]:
 
 
 def _settled(texts: Sequence[str]) -> int:
-    """How many leading words are written the same whatever follows: all before the last of two plain ones in a row.
+    """How many leading words keep their form whatever follows: all before the last of two consecutive plain words.
 
-    Numbers end there; and the very last word might yet get a full stop.
+    Numbers end there; and the last word may still get a full stop.
     """
     for end in range(len(texts), 1, -1):
         if not (_numeric(texts[end - 1]) or _numeric(texts[end - 2])):
@@ -92,11 +93,17 @@ def _numeric(text: str) -> bool:
     return text in CONNECTING or bool(find_numbers([_Token(text)], "en", 0.0))
 
 
+@cache
+def _names() -> dict[str, str]:
+    """Proper names by their lower-case form: words that are nearly always capitalised inside a sentence."""
+    return {name.lower(): name for name in NAMES.read_text(encoding="utf-8").split()}
+
+
 def _capitals(text: str) -> str:
     if text in I_WORDS:
         return "I" + text[1:]
     stem, mark, ending = text.partition("'")
-    return proper_names().get(stem, stem) + mark + ending
+    return _names().get(stem, stem) + mark + ending
 
 
 def _merged(text: str, words: Sequence[Word]) -> Word:
