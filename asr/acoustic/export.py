@@ -57,7 +57,7 @@ def export_onnx(model: AcousticModel, path: Path, weights: Path) -> None:
     Inputs: ``samples`` (B, N) float32, N = window_samples + (T - 1) * frame_samples with T >= 1; ``hidden`` and
     ``cell`` (L, B, H); ``context`` (B, C, H), all zeros at the start. Outputs: ``characters``, ``phones`` and, where
     the model has them, ``states``, log-probabilities (B, T, V); ``next_hidden``, ``next_cell``, ``next_context``. Row t
-    describes the frame ``delay_frames`` earlier, so the first ``delay_frames`` rows of a stream mean nothing. The caller
+    describes the frame ``delay_frames`` earlier, the first ``delay_frames`` rows of a stream mean nothing. The caller
     drops the first ``T * frame_samples`` samples of its buffer after the call. An rnn has no ``cell``. A blstm has half
     the units in ``hidden`` and ``cell``, and one more input, ``block_frames`` () int64, of which T is a multiple.
 
