@@ -1,1 +1,1 @@
-"""Networks: samples in, log-probabilities out. Nothing here knows about files, words or streams."""
+"""Networks: samples in, log-probabilities out; independent of files, words and streams."""

@@ -12,7 +12,7 @@ from asr.models.encoder import ENCODERS, Encoder, EncoderState
 from asr.models.front import FRONTS, front
 from asr.models.frontend import FrontendConfig, LogMel
 
-LEAST_CHANCE = 1e-30  # so that what a head thinks impossible has a logarithm
+LEAST_PROBABILITY = 1e-30  # keeps logarithms finite
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class AcousticConfig:
     characters: int  # size of the character head, blank included
     phones: int  # size of the phone head, blank included
     size: int = 384  # units of every layer
-    look_ahead_frames: tuple[int, ...] = (2, 2, 2, 2, 0)  # one number a layer, in acoustic frames
+    look_ahead_frames: tuple[int, ...] = (2, 2, 2, 2, 0)  # of each layer, in acoustic frames
     phone_layer: int = 4  # the phone head reads the output of this layer, counted from 1
     stack: int = 3  # mel frames in one acoustic frame
     dropout: float = 0.1
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: str = "lstm"  # or rnn, or blstm
-    block_frames: int = 1  # of a blstm: after which its backward LSTMs start anew
-    right_context_frames: int = 0  # of a blstm: with which they start beyond a block, a layer
+    block_frames: int = 1  # of a blstm: the backward LSTMs restart after so many frames
+    right_context_frames: int = 0  # of a blstm: how far beyond a block they start, in each layer
     full_context: float = 0.0  # of a blstm: share of the training batches in which they start at the end of the audio
-    states: int = 0  # size of the head for hidden Markov states of phones, silence included; 0: it has none
+    states: int = 0  # size of the head for hidden Markov states of phones, silence included; 0: no such head
     phone_share: float = 0.0  # weight of the phone head in the state scores; not in training
     front: str = "conv"  # or stack: how mel frames become acoustic frames
 
@@ -49,7 +49,7 @@ class AcousticConfig:
             raise ValueError(f"phone_layer must be 1 to {layers}, got {self.phone_layer}")
         if any(self.look_ahead_frames[self.phone_layer :]):
             raise ValueError(
-                f"layers above phone_layer {self.phone_layer} must not look ahead, so that both heads speak of the "
+                f"layers above phone_layer {self.phone_layer} must not look ahead, so that both heads predict the "
                 f"same frame; got {self.look_ahead_frames}"
             )
         if self.states < 0 or self.phone_share < 0:
@@ -67,8 +67,8 @@ class AcousticConfig:
             return
         if any(self.look_ahead_frames):
             raise ValueError(
-                f"a blstm hears the future by itself, so its layers must not look ahead (0 for each), nor could they "
-                f"with full context; got {self.look_ahead_frames}"
+                f"a blstm needs no look-ahead beside its backward LSTMs: give 0 for each layer; "
+                f"got {self.look_ahead_frames}"
             )
         if self.block_frames < 1:
             raise ValueError(f"a block must not be shorter than one frame, got {self.block_frames}")
@@ -81,7 +81,7 @@ class AcousticConfig:
             raise ValueError(f"a blstm needs an even number of units, half of them in each direction; got {self.size}")
         if self.phone_layer != layers:
             raise ValueError(
-                f"both heads of a blstm must read its last layer, so that they speak of the same frame; got "
+                f"both heads of a blstm must read its last layer, so that they predict the same frame; got "
                 f"phone_layer {self.phone_layer} of {layers} layers"
             )
 
@@ -92,7 +92,7 @@ class AcousticConfig:
 
     @property
     def window_samples(self) -> int:
-        """Samples one acoustic frame looks at."""
+        """Samples that one acoustic frame covers."""
         return (self.mel_frames(1) - 1) * self.frontend.hop_samples + self.frontend.window_samples
 
     @property
@@ -101,31 +101,31 @@ class AcousticConfig:
         return FRONTS[self.front]
 
     def mel_frames(self, frames: int) -> int:
-        """Mel frames that so many consecutive acoustic frames look at, at least one."""
+        """Mel frames covered by so many consecutive acoustic frames, at least one."""
         return frames * self.stack + self.overlap_mel_frames
 
     def frames_of_mels(self, mel_frames: int) -> int:
-        """How many acoustic frames lie wholly inside so many mel frames."""
+        """Acoustic frames that lie wholly inside so many mel frames."""
         return max(0, mel_frames - self.overlap_mel_frames) // self.stack
 
     @property
     def delay_frames(self) -> int:
-        """Acoustic frames of future the network waits for before it speaks of a frame (and for whole blocks)."""
+        """Look-ahead of the network in acoustic frames; it waits for whole blocks, too."""
         return sum(self.late_frames)
 
     @property
     def late_frames(self) -> tuple[int, ...]:
-        """Acoustic frames that each layer's output is late by."""
+        """Delay of each layer's output in acoustic frames."""
         if self.encoder == "blstm":
             return (self.right_context_frames,) * len(self.look_ahead_frames)
         return self.look_ahead_frames
 
     def whole_blocks(self, frames: int) -> int:
-        """The fewest frames, at least so many, that the encoder can run."""
+        """This many frames, rounded up to what the encoder can run."""
         return -(-frames // self.block_frames) * self.block_frames
 
     def frames(self, samples: int) -> int:
-        """How many acoustic frames lie wholly inside this many samples."""
+        """Acoustic frames that lie wholly inside this many samples."""
         return max(0, (samples - self.window_samples) // self.frame_samples + 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class AcousticConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AcousticConfig:
-        """Rebuild from ``to_dict``, also of versions that knew no encoder but lstm and no front but stack.
+        """Rebuild from ``to_dict``, also of versions without a choice of encoders and fronts.
 
         Raises TypeError on unknown or missing names, ValueError on impossible values.
         """
@@ -152,7 +152,7 @@ class LogProbs(NamedTuple):
 
 
 class AcousticState(NamedTuple):
-    """What one stream (or a batch in step with each other) carries from chunk to chunk."""
+    """What a stream (or a batch of streams of equal chunks) carries from chunk to chunk."""
 
     samples: Tensor  # (B, R) audio not yet consumed: the overlap with the next frame's window, an incomplete block
     encoder: EncoderState
@@ -160,7 +160,7 @@ class AcousticState(NamedTuple):
 
 
 class AcousticModel(nn.Module):
-    """Log-mel features, a stack of recurrent layers, two CTC heads (Graves et al. 2006) and, mostly, one of HMM states.
+    """Log-mel features, recurrent layers, two CTC heads (Graves et al. 2006) and, by default, one of HMM states.
 
     Any chunking of the audio gives the same log-probabilities: nothing is centred, padded or normalised over a chunk.
     """
@@ -197,9 +197,9 @@ class AcousticModel(nn.Module):
             state: what the previous chunk returned; None at the start of a stream.
             block_frames: of a blstm, instead of the config's: as many as the recording has give it full context.
         Returns:
-            LogProbs of T frames (T may be 0) and the next state. Over a stream row k speaks of the audio
-            ``[k * frame_samples, k * frame_samples + window_samples)`` and appears once ``delay_frames`` more frames
-            have been heard, and the last of these blocks is complete.
+            LogProbs of T frames (T may be 0) and the next state. Row k of a stream describes the samples
+            ``[k * frame_samples, k * frame_samples + window_samples)`` and is returned once ``delay_frames`` more
+            frames have been read and the last of these completes a block.
         """
         state = state or self.initial_state(samples.shape[0])
         samples = torch.cat([state.samples, samples], dim=1)  # (B, R + N)
@@ -208,8 +208,8 @@ class AcousticModel(nn.Module):
         if frames == 0:
             return self._no_rows(samples.shape[0]), state._replace(samples=samples)
         consumed = frames * self.config.frame_samples
-        heard = samples[:, : consumed - self.config.frame_samples + self.config.window_samples]
-        log_probs, encoder = self.step(self.logmel(heard), state.encoder, block)
+        read = samples[:, : consumed - self.config.frame_samples + self.config.window_samples]
+        log_probs, encoder = self.step(self.logmel(read), state.encoder, block)
         warm_up = min(frames, max(0, self.config.delay_frames - state.frames))
         log_probs = LogProbs(*(head[:, warm_up:] for head in log_probs))
         return log_probs, AcousticState(samples[:, consumed:], encoder, state.frames + frames)
@@ -219,8 +219,8 @@ class AcousticModel(nn.Module):
     ) -> tuple[LogProbs, EncoderState]:
         """Log-mel frames (B, F, M) -> LogProbs of T rows, late by ``delay_frames``: training and export use it.
 
-        F is ``config.mel_frames(T)``. Unlike ``forward`` it keeps the warm-up rows, carries no samples, and wants whole
-        blocks.
+        F is ``config.mel_frames(T)``. Unlike ``forward`` it returns the warm-up rows, carries no samples, and takes
+        whole blocks only.
         """
         outputs, state = self.encode(mels, state, block_frames)
         return self.heads(outputs), state
@@ -238,19 +238,19 @@ class AcousticModel(nn.Module):
         scores = self.character_head(outputs[-1]), phones, states
         log_probs = LogProbs(*(head.float().log_softmax(dim=-1).transpose(0, 1) for head in scores))
         if self.config.states and self.config.phone_share:
-            states = log_probs.states + self.config.phone_share * self._as_phones_hear(log_probs.phones)
+            states = log_probs.states + self.config.phone_share * self._state_scores(log_probs.phones)
             log_probs = log_probs._replace(states=states.log_softmax(dim=-1))
         return log_probs
 
-    def _as_phones_hear(self, phones: Tensor) -> Tensor:
-        """What the CTC phones (B, T, phones) say of states: (B, T, states).
+    def _state_scores(self, phones: Tensor) -> Tensor:
+        """Scores of states (B, T, states) from the CTC phones (B, T, phones).
 
-        While a phone lasts its head says that phone, or blank; while nobody speaks, blank.
+        During a phone its head predicts that phone or blank; during silence, blank.
         """
-        chances = phones.exp()
-        blank = chances[..., :1]
-        lasting = torch.cat([blank, chances[..., 1:] + blank], dim=-1) + LEAST_CHANCE
-        return lasting.log().index_select(-1, self.state_phones)
+        probabilities = phones.exp()
+        blank = probabilities[..., :1]
+        during = torch.cat([blank, probabilities[..., 1:] + blank], dim=-1) + LEAST_PROBABILITY
+        return during.log().index_select(-1, self.state_phones)
 
     def _no_rows(self, batch: int) -> LogProbs:
         empty = self.mel_mean.new_zeros
@@ -259,7 +259,7 @@ class AcousticModel(nn.Module):
 
 
 def _rename_of_old(model: AcousticModel, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Weights saved before there was a choice of fronts: the projection of stacked frames lay in the encoder."""
+    """Rename weights of versions without a choice of fronts: the projection of stacked frames was in the encoder."""
     for part in ("weight", "bias"):
         if f"{prefix}encoder.input.{part}" in weights:
             weights[f"{prefix}front.linear.{part}"] = weights.pop(f"{prefix}encoder.input.{part}")

@@ -1,4 +1,4 @@
-"""A layer that hears the past whole and the future as far as a block and a little beyond: latency-controlled BLSTM."""
+"""Latency-controlled BLSTM: the forward LSTM reads the whole past, the backward one a block and a little beyond it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from asr.models.recurrent import SequenceDropout, remembering_lstm
 class BidirectionalLayer(nn.Module):
     """Layer norm, an LSTM in each direction, dropout, residual.
 
-    The LSTM forward in time carries its state over the whole stream. The one backward in time starts anew for each
-    block of frames, ``right_context_frames`` beyond its end: the latency-controlled BLSTM of Zhang et al. 2016,
-    "Highway long short-term memory RNNs for distant speech recognition". Unlike theirs every layer has blocks of its
-    own, later than those of the layer below by the right context, which is therefore always final: the forward LSTMs
-    run no frame twice. Blocks are counted from the first frame of the stream, so that chunks don't matter. With a
-    block as long as the recording it is an ordinary bidirectional LSTM, of the same weights.
+    The forward LSTM carries its state over the whole stream. The backward LSTM restarts for each block of frames,
+    ``right_context_frames`` beyond its end: the latency-controlled BLSTM of Zhang et al. 2016, "Highway long short-term
+    memory RNNs for distant speech recognition". Unlike theirs every layer has blocks of its own, later than those of
+    the layer below by the right context, whose frames are therefore final: the forward LSTMs run no frame twice. Blocks
+    are counted from the first frame of the stream, so that chunks don't matter. With a block as long as the recording
+    it is an ordinary bidirectional LSTM of the same weights.
     """
 
     def __init__(self, size: int, right_context_frames: int, dropout: float) -> None:

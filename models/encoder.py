@@ -1,4 +1,4 @@
-"""The encoder: a stack of recurrent layers of one kind, all of its memory passed in and returned."""
+"""The encoder: a stack of recurrent layers of one kind, whose state is passed in and returned."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ENCODERS = ("rnn", "lstm", "blstm")
 
 
 class EncoderState(NamedTuple):
-    """What the encoder remembers between chunks; all zeros at the start of a stream."""
+    """State of the encoder between chunks; all zeros at the start of a stream."""
 
     hidden: Tensor  # (L, B, H); (L, B, H / 2) of the forward LSTMs of a blstm
     cell: Tensor  # as hidden; (0, B, H) of an rnn, which has none
-    context: Tensor  # (C, B, H) frames each look-ahead or right context waits to use, layers one after the other
+    context: Tensor  # (C, B, H) frames that wait for their right context, layer after layer
 
 
 class Encoder(nn.Module):
-    """Acoustic frames -> hidden vectors, all state passed in and returned."""
+    """Acoustic frames -> hidden vectors; the state is passed in and returned."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class Encoder(nn.Module):
         Args:
             kind: one of `ENCODERS`.
             size: of a frame, and units of every layer; a blstm has half of them in each direction.
-            late_frames: of each layer, how many frames its output is late by: its look-ahead or its right context.
-            block_frames: after which the backward LSTMs of a blstm start anew; 1 for the other kinds.
-            full_context: share of the training batches in which they do not: a block is as long as the batch.
+            late_frames: delay of each layer's output in frames: its look-ahead or its right context.
+            block_frames: after which the backward LSTMs of a blstm restart; 1 for the other kinds.
+            full_context: share of the training batches in which they do not restart: a block is as long as the batch.
             dropout: after every layer.
         """
         super().__init__()
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
             state: what the previous chunk returned.
             block_frames: of a blstm, instead of its own.
         Returns:
-            The output of every layer, each (T, B, H) and late by the look-ahead or right context up to it, and the
+            The output of every layer, each (T, B, H) and delayed by the look-ahead or right context up to it, and the
             next state.
         Raises:
             ValueError: T is no whole number of blocks.
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
 
     def _blocks(self, frames: int, block_frames: int | Tensor | None) -> int | Tensor:
         """Frames in a block of this call."""
-        if isinstance(block_frames, Tensor):  # of a graph being exported, whose caller sees to it
+        if isinstance(block_frames, Tensor):  # in a graph being exported, which cannot check it
             return block_frames
         block = block_frames or self.block_frames
         if frames % block:

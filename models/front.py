@@ -1,11 +1,11 @@
-"""The front of the network: mel frames in, one vector an acoustic frame out; no padding in time."""
+"""The front of the network: mel frames in, one vector per acoustic frame out; no padding in time."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-FRONTS = {"stack": 0, "conv": 4}  # kinds of front, and the mel frames that an acoustic frame sees beyond its own
+FRONTS = {"stack": 0, "conv": 4}  # kinds of front, and the mel frames of right context of an acoustic frame
 CHANNELS = (32, 48)  # of the two convolutions
 
 
@@ -25,10 +25,10 @@ class StackFront(nn.Module):
 
 
 class ConvFront(nn.Module):
-    """Two convolutions over the mel frames as a picture, which halve the mels twice and make acoustic frames.
+    """Two convolutions in time and frequency, which reduce the mels to a quarter and the frames to acoustic frames.
 
     Kaldi's and ESPnet's recipes subsample with such convolutions (Kim et al. 2017; Watanabe et al. 2018): a small shift
-    in pitch or in time moves their features instead of changing them.
+    in pitch or in time shifts their features, too, instead of changing them.
     """
 
     def __init__(self, mels: int, stack: int, size: int) -> None:

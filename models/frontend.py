@@ -20,7 +20,7 @@ class FrontendConfig:
     mels: int = 80
     low_hz: float = 20.0
     high_hz: float = 7_600.0
-    floor: float = 1e-7  # added to mel energies: about the hiss of a 16-bit recorder, so digital silence is no outlier
+    floor: float = 1e-7  # added to mel energies: about the noise of 16-bit audio, so digital silence is no outlier
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_samples <= self.window_samples <= self.fft_size:
@@ -35,8 +35,8 @@ class LogMel(nn.Module):
     """Natural-log mel energies of a Hann-windowed power spectrum, without centring or padding.
 
     Frame t covers samples ``[t * hop, t * hop + window)`` and nothing else, so a frame never changes once its samples
-    have arrived. The windowed discrete Fourier transform is one strided convolution with a fixed basis: it costs a
-    small part of the network, and exports to ONNX with any number of samples.
+    have arrived. The windowed discrete Fourier transform is one strided convolution with a fixed basis: it is cheap
+    compared with the network, and exports to ONNX with any number of samples.
     """
 
     def __init__(self, config: FrontendConfig) -> None:

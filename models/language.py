@@ -1,4 +1,4 @@
-"""LSTM language model: words in, the probabilities of what follows out, all state passed in and returned."""
+"""LSTM language model: words in, probabilities of the next words out; the state is passed in and returned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ENDS = 0  # id of the end of a sentence, which is also what stands before the first word
+ENDS = 0  # id of the end of a sentence, which also precedes the first word
 UNKNOWN = 1  # id of any word outside the vocabulary
 
 
@@ -17,8 +17,8 @@ UNKNOWN = 1  # id of any word outside the vocabulary
 class LanguageConfig:
     """Sizes of a network over words that are numbered by falling frequency.
 
-    Words are in bands, and rarer ones get shorter vectors: the first ``bands[0]`` have ``widths[0]`` numbers each, the
-    next up to ``bands[1]`` have ``widths[1]``, and so on; the last band ends with the vocabulary.
+    Words are divided into bands, and rarer ones have shorter vectors: the first ``bands[0]`` have ``widths[0]`` numbers
+    each, the next up to ``bands[1]`` have ``widths[1]``, and so on; the last band ends with the vocabulary.
     """
 
     bands: tuple[int, ...] = (2_000, 15_000, 50_002)
@@ -40,7 +40,7 @@ class LanguageConfig:
 
     @classmethod
     def for_vocabulary(cls, words: int, size: int = 512, layers: int = 1, dropout: float = 0.0) -> LanguageConfig:
-        """Bands that suit so many words."""
+        """Bands for a vocabulary of so many words."""
         usual = cls()
         bands = [*(band for band in usual.bands[:-1] if band < words), words]
         scale = min(1.0, size / usual.size)
@@ -57,7 +57,7 @@ class LanguageConfig:
 
 
 class LanguageState(NamedTuple):
-    """What has been read; all zeros at the start of a text."""
+    """State of the LSTM; all zeros at the start of a text."""
 
     hidden: Tensor  # (L, B, H)
     cell: Tensor  # (L, B, H)
@@ -138,7 +138,7 @@ class LanguageModelNetwork(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.lstm = nn.LSTM(width, config.size, config.layers, dropout=config.dropout if config.layers > 1 else 0.0)
         self.output = nn.Linear(config.size, width)
-        with torch.no_grad():  # remember by default (Jozefowicz et al. 2015)
+        with torch.no_grad():  # forget gates initialised open (Jozefowicz et al. 2015)
             for layer in range(config.layers):
                 getattr(self.lstm, f"bias_hh_l{layer}").zero_()
                 bias = getattr(self.lstm, f"bias_ih_l{layer}").zero_()
@@ -153,7 +153,7 @@ class LanguageModelNetwork(nn.Module):
         """Read words (T, B), T >= 1.
 
         Returns:
-            Vectors (T, B, E) from which ``self.words`` tells what comes after each word, and the next state.
+            Vectors (T, B, E) from which ``self.words`` predicts the word after each, and the next state.
         """
         x = self.dropout(self.words.embed(words))
         y, (hidden, cell) = self.lstm(x, (state.hidden.to(x.dtype), state.cell.to(x.dtype)))

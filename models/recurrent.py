@@ -1,4 +1,4 @@
-"""A recurrent layer that hears the past, Elman's or an LSTM, and may look a little ahead after it."""
+"""A recurrent layer, Elman's network or an LSTM, with a small look-ahead after it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class SequenceDropout(nn.Module):
     """Dropout with one mask for all frames of a sequence (Gal & Ghahramani 2016).
 
-    It regularises recurrent layers as well as a mask a frame, and draws a few hundred times fewer random numbers, which
-    are a seventh of the cost of training on a CPU otherwise.
+    It regularises recurrent layers as well as a mask per frame, and draws a few hundred times fewer random numbers,
+    which otherwise take a seventh of the time of training on a CPU.
     """
 
     def __init__(self, probability: float) -> None:
@@ -29,8 +29,8 @@ class LookAhead(nn.Module):
     """Mixes each frame with the next ones: a residual convolution over ``t .. t + frames``.
 
     Kaldi's TDNN-LSTM recipes put such layers between the recurrent ones (Peddinti et al. 2018, "Low latency acoustic
-    modeling using temporal convolution and LSTMs"). The future is not guessed: output is late by ``frames``, and the
-    frames still waiting for their future travel in the state.
+    modeling using temporal convolution and LSTMs"). The output is delayed by ``frames``, and the frames that wait for
+    their right context are part of the state.
     """
 
     def __init__(self, size: int, frames: int, dropout: float) -> None:
@@ -51,7 +51,7 @@ class LookAhead(nn.Module):
 
 
 class RecurrentLayer(nn.Module):
-    """Layer norm, Elman's network or an LSTM, dropout, residual; then look-ahead where it has any."""
+    """Layer norm, Elman's network or an LSTM, dropout, residual; then look-ahead, if any."""
 
     def __init__(self, kind: str, size: int, look_ahead_frames: int, dropout: float) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class RecurrentLayer(nn.Module):
             x: (T, B, H).
             hidden: (1, B, H).
             cell: (1, B, H) of an LSTM; (0, B, H) of Elman's network, which has none.
-            context: (C, B, H) frames that the look-ahead still waits to use.
+            context: (C, B, H) frames that wait for their right context.
         Returns:
             Output (T, B, H), late by C frames, and the next hidden, cell and context.
         """
@@ -91,8 +91,8 @@ def elman_network(inputs: int, units: int) -> nn.RNN:
     """The simple recurrent network of Elman 1990: ``h[t] = tanh(U x[t] + W h[t - 1] + b)``.
 
     ``U`` is ``weight_ih_l0``, ``W`` is ``weight_hh_l0``; the output weights ``V`` are the heads of the model. All three
-    are shared by all t. ``W`` begins orthogonal, so that at first it neither shrinks nor stretches what it remembers,
-    nor gradients on their way back (Saxe et al. 2014).
+    are shared by all t. ``W`` is initialised orthogonal, so that at first neither states nor gradients vanish or
+    explode (Saxe et al. 2014).
     """
     rnn = nn.RNN(inputs, units, nonlinearity="tanh")
     nn.init.orthogonal_(rnn.weight_hh_l0)
@@ -100,10 +100,7 @@ def elman_network(inputs: int, units: int) -> nn.RNN:
 
 
 def remembering_lstm(inputs: int, units: int) -> nn.LSTM:
-    """Long short-term memory (Hochreiter & Schmidhuber 1997): gates decide what its cell keeps, takes in and shows.
-
-    Its forget gates begin open, so that it remembers by default (Jozefowicz et al. 2015).
-    """
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), forget gates initialised open (Jozefowicz et al. 2015)."""
     lstm = nn.LSTM(inputs, units)
     with torch.no_grad():
         lstm.bias_hh_l0.zero_()

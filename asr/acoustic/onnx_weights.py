@@ -1,4 +1,4 @@
-"""Weights of an ONNX graph as fp16: stored in the graph, or read from the safetensors file beside it."""
+"""Weights of an ONNX graph in fp16: stored in the graph, or read from the safetensors file beside it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def store_as_half(proto: onnx.ModelProto) -> None:
 
 
 def refer_to_weights(proto: onnx.ModelProto, path: Path) -> None:
-    """Replace large initialisers by references into a safetensors file of fp16 weights, and what makes them of it.
+    """Replace large initialisers by references into a safetensors file of fp16 weights, with nodes that convert them.
 
-    The exporter transposes matrices and reorders the gates of LSTMs; the graph does so again when a session opens and
-    folds it into constants. What the file does not hold stays in the graph.
+    The exporter transposes matrices and reorders the gates of LSTMs; the graph repeats that, and onnxruntime folds it
+    into constants when a session opens. Weights that are not in the file stay in the graph.
 
     Args:
-        proto: the graph; it and the file must be kept in the same folder.
+        proto: the graph, to be saved in the folder of the file.
         path: of the file.
     """
     weights = load_file(path)

@@ -1,9 +1,9 @@
-"""Hidden Markov states of phones in the context of the phone before: what the decoding graph's frames are matched to.
+"""Hidden Markov states of phones in the context of the phone before (biphones), the acoustic units of decoding.
 
-A phone sounds different after each other phone. Every pair of phones that the training data has often enough gets two
-states of its own, one for the first frame of the second phone and one for the frames that follow (the topology and the
+The sound of a phone depends on the phone before. Every pair of phones that is frequent enough in the training data has
+two states of its own, one for the first frame of the second phone and one for its other frames (the topology and the
 left context of Kaldi's chain models, Povey et al. 2016); rarer pairs share those of their second phone. Silence is one
-state, number 0, whatever came before.
+state, number 0, in every context.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from asr.errors import DataError
 from asr.words.tokens import TokenTable
 
 SILENCE = 0  # the state, and among phones the id of none
-LEAST_FIRST = 60  # times a pair of phones must be heard to have a first state of its own
-LEAST_REST = 120  # frames that must follow the first ones of a pair
+LEAST_FIRST = 60  # occurrences of a pair of phones that has a first state of its own
+LEAST_REST = 120  # frames after the first ones of a pair that has the other state of its own
 PLACES = ("first", "rest")
 SMOOTHING = 5  # added to every count, so that no state is impossible
 
@@ -33,14 +33,14 @@ class Biphones:
     first: np.ndarray  # (P, P) state of the first frame of [phone before, phone]
     rest: np.ndarray  # (P, P) state of its other frames
     phones: np.ndarray  # (K,) the phone each state belongs to
-    log_priors: np.ndarray  # (K,) float32: how often each state is heard
+    log_priors: np.ndarray  # (K,) float32: logarithm of each state's relative frequency
 
     def __len__(self) -> int:
         return len(self.phones)
 
     @cached_property
     def checksum(self) -> str:
-        """Tells tables apart that split or number the states differently."""
+        """Equal for tables with the same states in the same order."""
         return hashlib.sha256(self.first.astype("<i4").tobytes() + self.rest.astype("<i4").tobytes()).hexdigest()
 
     @classmethod
@@ -52,14 +52,14 @@ class Biphones:
         least_first: int = LEAST_FIRST,
         least_rest: int = LEAST_REST,
     ) -> Biphones:
-        """Count how often each pair of phones is heard and give the frequent ones their own states.
+        """Count the pairs of phones and give the frequent ones states of their own.
 
         Args:
             alignments: of every utterance, the phone of each mel frame (F,), 0 for silence.
-            phones: ids there are, silence included.
+            phones: number of phones, silence included.
             stack: mel frames in an acoustic frame.
-            least_first: times a pair must be heard to have a first state.
-            least_rest: acoustic frames beyond the first that it must have for the other state.
+            least_first: occurrences that a pair needs for a first state.
+            least_rest: acoustic frames after the first that it needs for the other state.
         """
         times, frames = np.zeros((phones, phones), int), np.zeros((phones, phones), int)
         silent = 0
@@ -89,7 +89,7 @@ class Biphones:
     def of_frames(self, aligned: np.ndarray, centres: np.ndarray) -> np.ndarray:
         """State of each acoustic frame (T,), from the phone of each mel frame (F,) and the mel frames (T,) they lie on.
 
-        A phone so short that no frame lies on it has none; the next one still knows that it was there.
+        A phone so short that no frame lies on it has none, but is still the context of the next one.
         """
         runs = Runs.of(aligned)
         run = np.repeat(np.arange(len(runs.phones)), runs.lengths)[centres]
@@ -118,7 +118,7 @@ class Biphones:
         return order, *np.unique(self.phones[order], return_index=True)
 
     def write(self, path: Path, phones: TokenTable) -> None:
-        """A line a state: its number, phone, place, the phones before it, and the logarithm of its prior."""
+        """Write a line per state: its number, phone, place, the phones before it, and the logarithm of its prior."""
         lines = [f"{SILENCE} {phones.symbols[SILENCE]} - - {self.log_priors[SILENCE]:.5f}"]
         for state in range(1, len(self)):
             phone = int(self.phones[state])
@@ -130,7 +130,7 @@ class Biphones:
 
     @classmethod
     def read(cls, path: Path, phones: TokenTable) -> Biphones:
-        """Read what `write` wrote; raises DataError when it is no whole table, or of other phones."""
+        """Read what `write` wrote; raises DataError when the table is incomplete, or of other phones."""
         tables = {place: np.full((len(phones), len(phones)), SILENCE) for place in PLACES}
         owners, priors = [], []
         try:
@@ -145,13 +145,13 @@ class Biphones:
         except (OSError, UnicodeDecodeError, ValueError, KeyError, DataError) as error:
             raise DataError(f"{path} cannot be read as a table of states: {error}") from None
         if not owners or any((table[:, 1:] == SILENCE).any() for table in tables.values()):
-            raise DataError(f"{path} is no whole table of states: some are missing")
+            raise DataError(f"{path} is incomplete: some states are missing")
         return cls(tables["first"], tables["rest"], np.array(owners), np.array(priors, np.float32))
 
 
 @dataclass(frozen=True)
 class Runs:
-    """An alignment as phones that follow each other."""
+    """An alignment as a sequence of phones with their lengths."""
 
     phones: np.ndarray  # (N,)
     before: np.ndarray  # (N,) the phone before each; silence before the first

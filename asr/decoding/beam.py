@@ -115,7 +115,7 @@ class GraphDecoder:
         if state.search is None:
             return math.inf
         cost = state.search.ending_cost(state.searched)
-        return self._searched_anew(state).ending_cost(state.searched) if cost is None else cost
+        return self._searched_again(state).ending_cost(state.searched) if cost is None else cost
 
     def finish(self, state: GraphState, committed: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one.
@@ -145,9 +145,9 @@ class GraphDecoder:
         """The search of a state: continued, or restarted."""
         if state.search is not None and state.search.advance(state.rows[-1], state.searched - len(state.rows[-1])):
             return state.search
-        return self._searched_anew(state)
+        return self._searched_again(state)
 
-    def _searched_anew(self, state: GraphState) -> _Search:
+    def _searched_again(self, state: GraphState) -> _Search:
         search = _Search(self._graph, self._options)
         search.advance(np.concatenate(state.rows), 0)
         return search
@@ -157,7 +157,7 @@ class GraphDecoder:
             return ()
         path = state.search.path(state.searched, ended)
         if path is None:  # the search has gone on from another state
-            path = self._searched_anew(state).path(state.searched, ended)
+            path = self._searched_again(state).path(state.searched, ended)
         tokens, words = path
         found = self._spans(state, tokens, words)
         if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):

@@ -1,4 +1,4 @@
-"""Which frames of a path belong to which word."""
+"""Word times: the frames of each word on a path."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Sounds = Sequence[tuple[int, ...]]  # the pronunciations of a word
 def spans_of_words(tokens: np.ndarray, words: Sequence[Sounds]) -> list[tuple[int, int]]:
     """Frames of each word, [start, end), none of them empty.
 
-    A search writes a word as soon as no other can follow, not where it is spoken; so the phones that were read are
-    divided among the words by their pronunciations.
+    In a determinised graph the output label of a word does not lie where the word is spoken, so the phones on the path
+    are divided among the words by their pronunciations.
 
     Args:
         tokens: (T,) token of each frame on the path.
-        words: pronunciations of the words on the path. The last may be heard in part, or not yet at all.
+        words: pronunciations of the words on the path. Of the last some or all phones may be missing yet.
     """
     if not words:
         return []
@@ -30,7 +30,7 @@ def spans_of_words(tokens: np.ndarray, words: Sequence[Sounds]) -> list[tuple[in
     for first, last in cuts:
         if last > first:
             spans.append((int(starts[first]), int(ends[last - 1])))
-        else:  # written before it is heard
+        else:  # its label lies before its first phone
             place = int(ends[first - 1]) if first else 0
             place = min(place, len(tokens) - 1)
             spans.append((place, place + 1))
@@ -47,14 +47,11 @@ def _runs(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
 
 def _cuts(phones: list[int], words: Sequence[Sounds]) -> list[tuple[int, int]]:
-    """Runs [first, last) of each word: the one way to spell the phones with the words that reaches furthest."""
+    """Runs [first, last) of each word: the match of the phones with the pronunciations that reaches furthest."""
     reached: list[dict[int, tuple[int, int]]] = [{0: (0, 0)}]  # after each word: end -> (first run, end before it)
     for number, sounds in enumerate(words):
         ends: dict[int, tuple[int, int]] = {}
-        for overlap in (
-            0,
-            1,
-        ):  # a phone said twice may be one run: a word then begins in the last run of the one before
+        for overlap in (0, 1):  # a repeated phone may be one run: a word then begins in the last run of the one before
             for place, sound in product(reached[-1], sounds):
                 first = place - overlap
                 if first < 0 or (overlap and phones[first] != sound[0]):

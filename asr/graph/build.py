@@ -19,7 +19,7 @@ BACKOFF = "#0"
 
 
 def arpa_words(arpa: Path) -> list[str]:
-    """The words of a model in ARPA form, in its order, without those that stand for something else."""
+    """The words of a model in ARPA form, in its order, without <s>, </s> and <unk>."""
     words = []
     with arpa.open(encoding="utf-8") as file:
         for line in file:
@@ -37,9 +37,9 @@ def build_graph(arpa: Path, pronunciations: Sequence[tuple[str, Sequence[int]]],
 
     Args:
         arpa: the n-gram model.
-        pronunciations: (word, phone ids) pairs; a word may have several. Words are numbered from 1 as they first come.
-        phones: phones there are, the blank included.
-        folder: for files on the way.
+        pronunciations: (word, phone ids) pairs; a word may have several. Words are numbered from 1 in their order.
+        phones: number of phones, the blank included.
+        folder: for temporary files.
     """
     words = list(dict.fromkeys(word for word, _ in pronunciations))
     return compose(_grammar(arpa, words, folder), pronunciations, phones, folder)
@@ -48,10 +48,10 @@ def build_graph(arpa: Path, pronunciations: Sequence[tuple[str, Sequence[int]]],
 def compose(
     grammar: kaldifst.StdVectorFst, pronunciations: Sequence[tuple[str, Sequence[int]]], phones: int, folder: Path
 ) -> Graph:
-    """L∘G of any G, an acceptor of words numbered as for `build_graph`, with one more label for backing off."""
+    """L∘G of any G, an acceptor of words numbered as for `build_graph`, with one more label for back-off arcs."""
     words = list(dict.fromkeys(word for word, _ in pronunciations))
     lexicon = _lexicon(pronunciations, {word: k for k, word in enumerate(words, start=1)}, phones)
-    kaldifst.add_self_loops(lexicon, [phones], [len(words) + 1])  # backing off reads no phone
+    kaldifst.add_self_loops(lexicon, [phones], [len(words) + 1])  # back-off arcs read no phone
     kaldifst.arcsort(lexicon, "olabel")
     kaldifst.arcsort(grammar, "ilabel")
     composed = kaldifst.StdVectorFst(kaldifst.compose(lexicon, grammar))
@@ -61,7 +61,7 @@ def compose(
     path = folder / "graph.fst"
     kaldifst.StdConstFst(composed).write(str(path))
     graph = Graph.from_fst(path)
-    readable = np.where(graph.phones < phones, graph.phones, 0)  # what told homophones apart has served its purpose
+    readable = np.where(graph.phones < phones, graph.phones, 0)  # drop the disambiguation symbols
     sounds = (sound for _, sound in pronunciations)
     starts = word_starts(graph.counts, readable, graph.targets, graph.start, sounds)
     return replace(graph, phones=readable, word_starts=starts)
@@ -70,7 +70,7 @@ def compose(
 def _lexicon(
     pronunciations: Sequence[tuple[str, Sequence[int]]], words: dict[str, int], phones: int
 ) -> kaldifst.StdVectorFst:
-    """L: phones in, words out, one loop a pronunciation; homophones and prefixes end in a label of their own."""
+    """L: phones in, words out, a loop per pronunciation; homophones and prefixes end in a disambiguation symbol."""
     sounds = [tuple(sound) for _, sound in pronunciations]
     shared = Counter(sounds)
     prefixes = {sound[:length] for sound in shared for length in range(1, len(sound))}
@@ -93,7 +93,7 @@ def _lexicon(
 
 
 def _grammar(arpa: Path, words: Sequence[str], folder: Path) -> kaldifst.StdVectorFst:
-    """G: the n-gram model as an acceptor of word ids whose backing off reads a label of its own."""
+    """G: the n-gram model as an acceptor of word ids whose back-off arcs have a label of their own."""
     import kaldilm
 
     symbols = folder / "words.symbols"
@@ -109,7 +109,7 @@ def _grammar(arpa: Path, words: Sequence[str], folder: Path) -> kaldifst.StdVect
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What a C++ library prints on stderr goes nowhere."""
+    """Discard what a C++ library prints on stderr."""
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -1,4 +1,4 @@
-"""At which states of a decoding graph a word begins: there, and nowhere else, somebody may pause."""
+"""The states of a decoding graph at which a word begins: only there can silence be inserted."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ROOT = 0  # of the tree of pronunciations: between words
 def word_starts(
     counts: np.ndarray, phones: np.ndarray, targets: np.ndarray, start: int, sounds: Iterable[Sequence[int]]
 ) -> np.ndarray:
-    """Walk through L∘G and the tree of its pronunciations at once.
+    """Traverse L∘G and the tree of its pronunciations together.
 
     Args:
         counts: (S,) arcs that leave each state.
-        phones: (A,) phone read by each arc, sorted by source, 0 for none: backing off, or telling words apart that
-            sound alike or begin alike, at their end.
+        phones: (A,) phone read by each arc, sorted by source, 0 for none: back-off arcs, and those that distinguish
+            homophones and prefixes at their end.
         targets: (A,) state that each arc leads to.
         start: the first state.
-        sounds: phone ids of every pronunciation, with those that words share as often as they do.
+        sounds: phone ids of every pronunciation of every word, so that shared ones occur several times.
     Returns:
         (S,) bool.
     Raises:
@@ -49,7 +49,7 @@ def word_starts(
 
 
 def leaving(ends: np.ndarray, counts: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The arcs that leave some states, one state after the other, and the place of each one's source in ``states``.
+    """The arcs that leave some states, state by state, and the index of each arc's source in ``states``.
 
     Args:
         ends: (S,) one past the last arc of each state.
@@ -62,16 +62,15 @@ def leaving(ends: np.ndarray, counts: np.ndarray, states: np.ndarray) -> tuple[n
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Each value once, ascending. Sorting is twenty times faster here than the hash table of `np.unique`."""
+    """Each value once, ascending. Sorting is twenty times faster here than the hash table in `np.unique`."""
     values = np.sort(values)
     return values[np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]]
 
 
 def _tree(sounds: Iterable[Sequence[int]], phones: int) -> tuple[np.ndarray, np.ndarray]:
-    """Child of each node by phone (N, P), 0 for none; and which nodes (N,) are surely the end of a word.
+    """Child of each node by phone (N, P), 0 for none; and which nodes (N,) always end a word.
 
-    A pronunciation that is the beginning of another, or of two words, is told apart by an arc of its own, without
-    which it is not over.
+    Prefixes of other pronunciations, and homophones, end with an arc of their own.
     """
     shared = Counter(map(tuple, sounds))
     children = [[0] * phones]

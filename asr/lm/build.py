@@ -43,13 +43,13 @@ def build_language_model(
     """Estimate an n-gram model, add pronunciations, compose, pack; the folder appears when all of it is done.
 
     Args:
-        texts: text files, a sentence a line.
+        texts: text files, a sentence per line.
         output: folder to write: new, empty, or a language model that is replaced.
         extra: words to know in any case, with their pronunciations where they are known.
         options: of the n-gram model.
         lmplz: KenLM's estimator; looked for on PATH by default.
-        weights: to decode with; those usual for the acoustic model by default.
-        report: told what is being done.
+        weights: to decode with; the defaults of the acoustic model's units where None.
+        report: called with the name of each stage.
     Raises:
         UsageError: no lmplz, a folder that holds something else, or not a share for each text.
         DataError: text that cannot be read or has no words, a word without a pronunciation, lmplz failed.

@@ -61,12 +61,12 @@ class Corpus:
 
     path: Path
     sentences: int
-    left_out: int  # lines with digits, symbols or letters that only a person can spell out
+    left_out: int  # lines with digits, symbols or foreign letters, which must be spelled out by hand
     words: Counter[str]
 
 
 def write_corpus(texts: Sequence[Path], path: Path) -> Corpus:
-    """Bring text files (plain, .gz, .xz, .bz2) into normal form, a sentence a line.
+    """Bring text files (plain, .gz, .xz, .bz2) into normal form, a sentence per line.
 
     Raises:
         DataError: a file cannot be read or is not text, or no words are left of all of them.
@@ -89,7 +89,7 @@ def write_corpus(texts: Sequence[Path], path: Path) -> Corpus:
 
 
 def sentences(text: Path) -> Iterator[list[str]]:
-    """Words of each sentence of a text in normal form, without those that only a person can spell out.
+    """Words of each sentence of a text in normal form, without lines that must be spelled out by hand.
 
     Raises:
         DataError: it cannot be read or is not text.
@@ -102,7 +102,7 @@ def _normal_words(line: str) -> list[str] | None:
     line = line.strip()
     if _PLAIN.fullmatch(line):
         line = line.lower()
-        if "'" not in line:  # most lines, and looking at their characters one by one would take the time
+        if "'" not in line:  # most lines; checking each of their characters would take most of the time
             return line.split()
     elif unusable_characters(line):
         return None
@@ -110,7 +110,7 @@ def _normal_words(line: str) -> list[str] | None:
 
 
 def find_lmplz(given: Path | None = None) -> Path:
-    """The estimator; raises UsageError, saying how to get it, where there is none."""
+    """The estimator; raises UsageError, with how to get it, where there is none."""
     found = shutil.which(str(given or "lmplz"))
     if found is None:
         raise UsageError(f"{given} is no program that can be run" if given else HOW_TO_GET_LMPLZ)

@@ -19,14 +19,14 @@ MOST_WEIGHT = 1e6  # a larger one is a mistake, and NaN is none
 
 @dataclass(frozen=True)
 class DecodingWeights:
-    """How the acoustic model, the language model and the number of words are weighed; the defaults are for CTC."""
+    """Weights of the scores in decoding; the defaults are for CTC."""
 
-    language_weight: float = 0.9  # on the graph's costs
-    word_cost: float = 0.75  # nats added for every word
-    blank_penalty: float = 0.5  # nats taken from the blank, or from silence, in every frame
-    silence_cost: float = 2.0  # nats added for every silence, of a model with states
-    least_confidence: float = 0.3  # mean of an utterance's words: what is less is noise, not speech
-    other_speech_cost: float = 2.0  # nats of each phone that belongs to no sentence of a grammar
+    language_weight: float = 0.9  # factor on the graph's costs
+    word_cost: float = 0.75  # nats per word
+    blank_penalty: float = 0.5  # nats per frame of blank, or of silence
+    silence_cost: float = 2.0  # nats per silence, with phone states
+    least_confidence: float = 0.3  # mean over an utterance's words; below it the utterance is rejected as noise
+    other_speech_cost: float = 2.0  # nats per phone outside the sentences of a grammar
 
 
 CTC_WEIGHTS = DecodingWeights()
@@ -44,20 +44,20 @@ class LanguageModel:
     weights: DecodingWeights
 
     @classmethod
-    def open(cls, folder: Path, phones: TokenTable, usual: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
+    def open(cls, folder: Path, phones: TokenTable, default: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
         """Read and verify a folder that `write_language_model` wrote.
 
         Args:
             folder: to read.
             phones: of the acoustic model it will decode.
-            usual: weights to decode with where the folder names none.
+            default: weights to decode with where the folder has none.
         Raises:
-            ModelError: a file is missing or altered, or the graph speaks in other phones.
+            ModelError: a file is missing or altered, or the graph was built for other phones.
         """
         description = Description.read(folder, "language model", (FORMAT,), REMEDY)
         tokens = description.value("phones")
         try:
-            weights = DecodingWeights(**description.content["weights"]) if "weights" in description.content else usual
+            weights = DecodingWeights(**description.content["weights"]) if "weights" in description.content else default
             if not isinstance(tokens, list):
                 raise TypeError("its phones are no list")
             for name, weight in asdict(weights).items():
@@ -86,9 +86,9 @@ def write_language_model(
     weights: DecodingWeights | None,
     about: dict[str, object],
 ) -> None:
-    """Write a folder; `config.json`, which names checksums and what ``about`` says, comes last and by rename.
+    """Write a folder; `config.json` with the checksums and ``about`` is written last.
 
-    Without weights it is decoded with those that are usual for the acoustic model.
+    Without weights it is decoded with the defaults of the acoustic model's units.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).write_bytes(graph.packed())
@@ -104,7 +104,7 @@ def write_language_model(
 
 
 class _Pronunciations(Sequence):
-    """Of each word of a lexicon, read when they are asked for: a recording needs few of them."""
+    """Pronunciations of each word of a lexicon, parsed on access: a recording needs few of them."""
 
     def __init__(self, written: list[list[str]], phones: TokenTable) -> None:
         self._written = written  # of each word

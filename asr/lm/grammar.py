@@ -1,13 +1,13 @@
-"""Grammars: phrases that may be said, and nothing else, in a small notation of their own.
+"""Grammars: a fixed set of phrases to recognise, in a small notation.
 
-    # how the lights are told what to do
+    # control of the lights
     room = kitchen | living room | bed room
     [please] turn (on | off) the lights [in the <room>]
     <digit>+
     digit = zero | oh | one | two | three
 
-Each line is a phrase, or defines a rule; ``|`` separates alternatives, ``( )`` groups, ``[ ]`` may be left out, ``+``
-says that what stands before it may be repeated, ``<rule>`` stands for what the rule says, ``#`` begins a comment.
+Each line is a phrase, or defines a rule; ``|`` separates alternatives, ``( )`` groups, ``[ ]`` is optional, ``+``
+allows the item before it to be repeated, ``<rule>`` is replaced by the rule, ``#`` begins a comment.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from asr.lm.folder import CTC_WEIGHTS, DecodingWeights, LanguageModel
 from asr.words.text import normalise
 from asr.words.tokens import TokenTable
 
-MOST_ARCS = 200_000  # of the grammar as an automaton, before it is made small
-MOST_DEPTH = 50  # of brackets and rules within one another
+MOST_ARCS = 200_000  # of the grammar as an automaton, before it is minimised
+MOST_DEPTH = 50  # of nested brackets and rules
 
 _TOKEN = re.compile(r"<[^<>]*>|[\[\]()|+]|[^\s\[\]()|+<>]+|\S")
 _DEFINITION = re.compile(r"\s*([A-Za-z][\w-]*)\s*=(.*)", re.DOTALL)
@@ -56,9 +56,8 @@ class Grammar(NamedTuple):
 def grammar_model(path: Path, phones: TokenTable, weights: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
     """The words, pronunciations and graph of a grammar file.
 
-    Saying nothing is part of every grammar: silence gives no words. So are any phones at a cost, and they write no
-    words: speech that fits these better than any sentence is taken for something else. All sentences are equally
-    likely but for the weights' cost of a word.
+    Silence is part of every grammar and gives no words. So is any sequence of phones, at a cost per phone: speech that
+    matches it better than any sentence is rejected. All sentences are equally likely, apart from the cost per word.
 
     Raises:
         UsageError: a grammar that `read_grammar` refuses, or a word of it that has no pronunciation.
@@ -171,7 +170,7 @@ class _Parser:
 
 
 class _Compiler:
-    """Puts rules in their places and makes an automaton of it all."""
+    """Expands the rules and makes an automaton."""
 
     def __init__(self, path: Path, rules: dict[str, Node]) -> None:
         self._path, self._rules = path, rules
@@ -190,7 +189,7 @@ class _Compiler:
         return Grammar(tuple(self._arcs), final, tuple(words))
 
     def _add(self, node: Node, state: int) -> int:
-        """Add what a node accepts after ``state``; gives the state after it."""
+        """Add what a node accepts after ``state``; returns the state after it."""
         if node.kind == "sequence":
             for part in node.parts:
                 state = self._add(part, state)
@@ -238,7 +237,7 @@ class _Compiler:
 
     def _arc(self, source: int, target: int, word: str) -> None:
         if len(self._arcs) >= MOST_ARCS:
-            raise UsageError(f"grammar {self._path} is too large once its rules are put in their places")
+            raise UsageError(f"grammar {self._path} is too large once its rules are expanded")
         self._arcs.append((source, target, word))
 
 
@@ -250,7 +249,7 @@ def _references(node: Node) -> Iterator[Node]:
 
 
 def _with_other_speech(graph: Graph, phones: int, cost: float) -> Graph:
-    """The graph, or instead any phones at this cost each: two more states, a new start and one for the phones."""
+    """The graph, or any phones at this cost each: with two more states, a new start and one for the phones."""
     start = len(graph.counts)
     other = start + 1
     loop = range(1, phones)

@@ -1,4 +1,4 @@
-"""Hotwords: words and phrases that are likelier to be said than the language model thinks."""
+"""Hotwords: words and phrases whose probability is raised above the language model's."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Sound = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Hotword:
-    """A phrase of words in normal form, and by how many nats each of them is made likelier."""
+    """A phrase of words in normal form, and the bonus in nats of each of them."""
 
     words: tuple[str, ...]
     boost: float = DEFAULT_BOOST
 
 
 def read_hotwords(given: str | Path | Mapping[str, float] | Iterable[str]) -> tuple[Hotword, ...]:
-    """Hotwords from any of the forms in which they may be given.
+    """Hotwords in any of their forms.
 
     Args:
-        given: the path of a file that has an entry a line (# begins a comment); or entries in one string, commas
-            between them; or several entries; or phrases with their boosts. An entry is ``phrase`` or ``phrase:boost``.
+        given: the path of a file with an entry per line (# begins a comment); or entries in one string, separated by
+            commas; or several entries; or phrases with their boosts. An entry is ``phrase`` or ``phrase:boost``.
     Returns:
         Each phrase once, with the highest of its boosts.
     Raises:
@@ -50,7 +50,7 @@ def read_hotwords(given: str | Path | Mapping[str, float] | Iterable[str]) -> tu
     if not entries:
         raise UsageError(f"hotwords {given!r} have no entry; give words or phrases, each with :BOOST or without")
     if len(entries) > MOST_PHRASES:
-        raise UsageError(f"{len(entries)} hotwords are too many; {MOST_PHRASES} can be heeded")
+        raise UsageError(f"{len(entries)} hotwords are too many; give at most {MOST_PHRASES}")
     boosts: dict[tuple[str, ...], float] = {}
     for where, entry in entries:
         phrase, boost = _parsed(where, entry)
@@ -59,7 +59,7 @@ def read_hotwords(given: str | Path | Mapping[str, float] | Iterable[str]) -> tu
 
 
 class Branch(NamedTuple):
-    """One way to say a phrase."""
+    """One pronunciation of a phrase."""
 
     sounds: tuple[Sound, ...]  # of each word, as phone ids
     words: tuple[int, ...]
@@ -68,11 +68,11 @@ class Branch(NamedTuple):
 
 
 def with_hotwords(model: LanguageModel, hotwords: Sequence[Hotword], phones: TokenTable) -> LanguageModel:
-    """The model with these phrases made likelier, and with the words among them that it lacked.
+    """The model with these phrases boosted, and with those of their words that it lacked.
 
-    A tree of the phrases' pronunciations leaves the state in which no word before counts, and each path of it leads to
-    where the graph itself would be after the phrase. It costs what the phrase costs there, less the boost of each word,
-    though never less than nothing. So a phrase that is not completed gains nothing.
+    A tree of the phrases' pronunciations leaves the graph's state without context, and each path of it ends in the
+    state of the graph after the phrase. Its cost is that of the phrase in the graph less the boost of each word, but at
+    least 0. So an incomplete phrase has no advantage.
 
     Raises:
         UsageError: no pronunciation can be guessed for a word.
@@ -94,7 +94,7 @@ def with_hotwords(model: LanguageModel, hotwords: Sequence[Hotword], phones: Tok
 
 
 def _entries(given: str | Path | Mapping[str, float] | Iterable[str]) -> list[tuple[str, str]]:
-    """Where each entry stands, for complaints, and the entry."""
+    """The place of each entry, for messages, and the entry."""
     if isinstance(given, Mapping):
         given = [f"{phrase}:{boost}" for phrase, boost in given.items()]
     if isinstance(given, Path) or (isinstance(given, str) and _names_a_file(given)):
@@ -146,11 +146,11 @@ def _guessed(words: Sequence[str], phones: TokenTable) -> Iterator[tuple[Sound, 
         try:
             yield tuple(tuple(phones.encode(sound)) for sound in lexicon.pronounce(word))
         except DataError as error:
-            raise UsageError(f"hotword {word!r} cannot be said: {error}") from None
+            raise UsageError(f"hotword {word!r} has no pronunciation: {error}") from None
 
 
 class _Walk:
-    """Finds what the graph asks for words said after a pause of memory, and where it is then."""
+    """Finds the cost of words in the graph from the state without context, and the state after them."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -158,14 +158,14 @@ class _Walk:
         self.root = graph.unigram_state()
 
     def phrase(self, sounds: Sequence[Sound], words: Sequence[int], known: int) -> tuple[float, int]:
-        """Cost of a phrase in nats and the state after it; words numbered from ``known`` the graph has not."""
+        """Cost of a phrase in nats and the state after it; words numbered from ``known`` are not in the graph."""
         cost, state, place = 0.0, self.root, 0
         while place < len(words):
             run = place
             while run < len(words) and words[run] < known:
                 run += 1
             found = self._cheapest([phone for sound in sounds[place:run] for phone in sound], words[place:run])
-            if found is None:  # new, or never said so
+            if found is None:  # a new word, or another pronunciation
                 run = place + 1
                 found = NEW_WORD_COST, self.root
             cost, state, place = cost + found[0], found[1], run

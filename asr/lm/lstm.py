@@ -1,4 +1,4 @@
-"""An LSTM language model at work: a folder that has been verified, and its arithmetic in numpy, without torch."""
+"""Inference with an LSTM language model: a verified folder, and its arithmetic in numpy, without torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +20,11 @@ FORMAT = 1
 KIND = "lstm"
 WEIGHTS, WORDS = "weights.npz", "words.txt"
 REMEDY = "train one with 'asr lm train-lstm'"
-ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also stands before the first word; a word not in the vocabulary
+ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also precedes the first word; a word not in the vocabulary
 
 
 class LstmState(NamedTuple):
-    """What has been read; all zeros at the start of a text."""
+    """State of the LSTM; all zeros at the start of a text."""
 
     hidden: np.ndarray  # (L, B, H)
     cell: np.ndarray  # (L, B, H)
@@ -31,11 +32,11 @@ class LstmState(NamedTuple):
 
 @dataclass(frozen=True)
 class LstmLanguageModel:
-    """Words in, probabilities of what follows out; states are values that are passed in and returned."""
+    """Words in, probabilities of the next words out; states are values that are passed in and returned."""
 
     folder: Path
     words: tuple[str, ...]  # by id
-    bands: tuple[int, ...]  # ids at which the bands of the vocabulary end, as `asr.models.language` says
+    bands: tuple[int, ...]  # ids at which the bands of the vocabulary end, as in `asr.models.language`
     weights: dict[str, np.ndarray]  # float32, by the names that they have in the network
 
     @classmethod
@@ -43,7 +44,7 @@ class LstmLanguageModel:
         """Read and verify a folder that `write_lstm_language_model` wrote.
 
         Raises:
-            ModelError: it is no such folder, or a file is missing or altered.
+            ModelError: the folder is another one, or a file is missing or altered.
         """
         description = Description.read(folder, "LSTM language model", (FORMAT,), REMEDY)
         if description.value("kind") != KIND:
@@ -58,8 +59,9 @@ class LstmLanguageModel:
             raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; {REMEDY}")
         return cls(folder, words, bands, weights)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", {word: number for number, word in enumerate(self.words)})
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
 
     @property
     def layers(self) -> int:
@@ -78,7 +80,7 @@ class LstmLanguageModel:
         """Read words (T, B), T >= 0.
 
         Returns:
-            Vectors (T, B, E) that tell what comes after each word, for `log_probs`; and the next state.
+            Vectors (T, B, E) that predict the word after each, for `log_probs`; and the next state.
         """
         x = self._embedded(words)
         hidden, cell = [], []
@@ -109,11 +111,11 @@ class LstmLanguageModel:
         return np.concatenate(parts, axis=1)
 
     def sentences(self, sentences: Sequence[Sequence[int]], state: LstmState) -> tuple[np.ndarray, LstmState]:
-        """Natural-log probabilities of whole sentences that may come next.
+        """Natural-log probabilities of whole sentences as continuations of a text.
 
         Args:
             sentences: S of them, as ids, perhaps empty.
-            state: after what came before, a batch of one.
+            state: after the text so far, a batch of one.
         Returns:
             (S,) log-probabilities, the end of the sentence included; and the state after each, a batch of S.
         """
@@ -178,12 +180,12 @@ class LstmLanguageModel:
 def generate(
     model: LstmLanguageModel, prompt: Sequence[str], temperature: float, seed: int, words: int
 ) -> Iterator[str]:
-    """Words that may follow a prompt, one by one, drawn by their probabilities; "" where a sentence ends.
+    """Sample words that continue a prompt; "" where a sentence ends.
 
     Args:
-        model: what draws.
-        prompt: words to go on from.
-        temperature: what log-probabilities are divided by; towards 0 the likeliest word is taken.
+        model: to sample from.
+        prompt: words to continue.
+        temperature: divisor of log-probabilities; towards 0 the likeliest word is chosen.
         seed: the same one gives the same words.
         words: how many, ends of sentences not counted.
     Raises:
@@ -196,8 +198,8 @@ def generate(
     while words:
         scores = model.all_log_probs(outputs[-1])[0].astype(float) / temperature
         scores[UNKNOWN] = -math.inf
-        chances = np.exp(scores - scores.max())
-        word = int(generator.choice(len(chances), p=chances / chances.sum()))
+        probabilities = np.exp(scores - scores.max())
+        word = int(generator.choice(len(probabilities), p=probabilities / probabilities.sum()))
         words -= word != ENDS
         yield model.words[word] if word != ENDS else ""
         outputs, state = model.read(np.array([[word]]), state)
@@ -206,7 +208,7 @@ def generate(
 def write_lstm_language_model(
     folder: Path, words: Sequence[str], bands: Sequence[int], weights: dict[str, np.ndarray], about: dict[str, object]
 ) -> None:
-    """Write a folder, matrices in 8 bits with a scale a row; `config.json`, with checksums, comes last."""
+    """Write a folder, matrices in 8 bits with a scale per row; `config.json` with the checksums is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     packed: dict[str, np.ndarray] = {}
     for name, value in weights.items():

@@ -12,7 +12,7 @@ from asr.errors import DataError
 
 BEGINS, ENDS, UNKNOWN = "<s>", "</s>", "<unk>"
 NEVER = -99.0  # log10 probability that ARPA files give to what cannot follow anything
-LEAST_MASS = 1e-6  # that a history keeps for what it does not list: rounding may leave less than nothing
+LEAST_MASS = 1e-6  # probability left for the words that a history does not list; rounding could make it negative
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Table:
 
 
 class NgramModel:
-    """Probabilities of words after others (Katz 1987); orders are counted from 1."""
+    """Probabilities of words given the words before (Katz 1987); orders are counted from 1."""
 
     def __init__(self, words: Sequence[str], tables: Sequence[Table]) -> None:
-        """``words``: by id; ``tables``: one an order."""
+        """``words``: by id; ``tables``: one per order."""
         self.words = tuple(words)
         self.ids = {word: number for number, word in enumerate(self.words)}
         self.tables = tuple(tables)
@@ -49,7 +49,7 @@ class NgramModel:
 
         Args:
             arpa: the file.
-            words: number its words as these are numbered; by default they are numbered as they come.
+            words: the numbering of its words; by default they are numbered in the order of the file.
         Raises:
             DataError: the file is no ARPA file, or has words that ``words`` lacks.
         """
@@ -99,12 +99,12 @@ class NgramModel:
         return found
 
     def backoffs(self, histories: np.ndarray) -> np.ndarray:
-        """Log of the factor (K,) that histories (K, n) put before the probabilities of shorter ones."""
+        """Log of the back-off factor (K,) of histories (K, n)."""
         rows = self.find(histories)
         return np.where(rows < 0, 0, self.tables[histories.shape[1] - 1].backoffs[rows])
 
     def with_tables(self, tables: Sequence[Table]) -> NgramModel:
-        """The same words with other n-grams; back-off factors are worked out anew, so that all sums to 1 again."""
+        """The same words with other n-grams; back-off factors are computed again, so that probabilities sum to 1."""
         model = NgramModel(self.words, tables[:1])
         for table in tables[1:]:
             histories = model.tables[-1]
@@ -123,7 +123,7 @@ class NgramModel:
 
 
 def history_masses(model: NgramModel, table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """What the n-grams of an order, one above the model's highest, take of each history of that highest order.
+    """Probability mass that the n-grams of an order, one above the model's highest, take of each history.
 
     Returns:
         (K,) their probability after the history, and (K,) the same words' after the history less its first word.
@@ -180,15 +180,15 @@ def _section(file, ids: dict[str, int], n: int, may_add: bool) -> Table:
 
 
 def pruned(model: NgramModel, most: int, frequencies: np.ndarray) -> NgramModel:
-    """Keep about ``most`` n-grams: those whose loss would raise the model's perplexity most (Stolcke 1998).
+    """Keep about ``most`` n-grams: those whose removal would raise the model's perplexity most (Stolcke 1998).
 
-    Histories are weighed by how often their first word was counted, not by the model's unigrams: Kneser-Ney unigrams
-    say after how many different words a word comes, and pruning by them does harm (Chelba et al. 2010).
+    Histories are weighted by the count of their first word, not by the model's unigrams: Kneser-Ney unigrams measure
+    after how many different words a word follows, and pruning by them does harm (Chelba et al. 2010).
 
     Args:
         model: of order 2 or more; all of its unigrams are kept.
         most: n-grams of all orders.
-        frequencies: (words,) part of the text's words that each is; of the sentence begin, sentences a word.
+        frequencies: (words,) relative frequency of each word; of the sentence begin, sentences per word.
     Returns:
         A model of the same order and words. One that is small enough is returned as it is.
     """
@@ -208,7 +208,7 @@ def pruned(model: NgramModel, most: int, frequencies: np.ndarray) -> NgramModel:
 
 
 def _losses(model: NgramModel, n: int, frequencies: np.ndarray) -> np.ndarray:
-    """By how many nats a word the cross-entropy rises without each n-gram of order n alone."""
+    """Rise of the cross-entropy in nats per word when each n-gram of order n is removed alone."""
     table = model.tables[n - 1]
     shorter = NgramModel(model.words, model.tables[: n - 1])
     history = shorter.find(table.ids[:, :-1])

@@ -1,4 +1,4 @@
-"""How well language models foretell a text: perplexities of an LSTM and an n-gram model on the same words."""
+"""Perplexities of an LSTM and an n-gram model on the same words of a text."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Perplexities(NamedTuple):
     """Of one text; every end of a sentence counts as a word."""
 
     words: int
-    unknown: int  # left out: outside the vocabulary of a model
+    unknown: int  # left out, because a model does not know them
     lstm: float
     ngram: float | None
 
 
 def measure(text: Path, model: LstmLanguageModel, ngram: NgramModel | None = None, carry: bool = False) -> Perplexities:
-    """Perplexities of a text, a sentence a line. Words that a model does not know count for neither.
+    """Perplexities of a text, a sentence per line. Words that a model does not know count for neither.
 
     Args:
         text: plain, .gz, .xz or .bz2.
         model: the LSTM.
         ngram: to compare with.
-        carry: let the LSTM remember the sentences before; else each is the first.
+        carry: carry the LSTM's state over sentences; else each is the first.
     Raises:
         DataError: the text cannot be read, or has no words.
     """

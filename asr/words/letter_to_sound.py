@@ -22,7 +22,7 @@ MAX_PHONES_PER_LETTER = 2
 ORDER = 6
 _PAIR_BITS = 10  # ORDER pairs in one 64-bit key
 _START, _END = 0, 1
-_UNSEEN_COST = 12.0  # nats, of a letter -> phones choice that Viterbi training has not seen yet
+_UNSEEN_COST = 12.0  # nats, of a pair (letter, phones) that was not seen in training
 
 Pronunciation = tuple[str, ...]
 
@@ -45,7 +45,7 @@ class PronunciationModel:
     def train(cls, words: Iterable[tuple[str, Pronunciation]], order: int = ORDER) -> PronunciationModel:
         """Learn from (word, pronunciation); about 10 s for 130,000 words.
 
-        Words that are not made of LETTERS or have more than MAX_PHONES_PER_LETTER are passed over.
+        Words with other characters than LETTERS or more than MAX_PHONES_PER_LETTER are skipped.
         """
         examples = [
             (word, phones)
@@ -131,7 +131,7 @@ def _table(keys: np.ndarray, costs: np.ndarray) -> dict[int, float]:
 def _align(
     examples: list[tuple[str, Pronunciation]], rounds: int = 4, sample: int = 12000
 ) -> list[list[Pronunciation]]:
-    """Split every pronunciation among its letters. Viterbi training sees a sample, that is enough for its costs."""
+    """Divide every pronunciation among its letters. Viterbi training uses a sample, which suffices for its costs."""
     step = max(1, len(examples) // sample)
     costs = _initial_costs(examples[::step])
     for _ in range(rounds):
@@ -164,7 +164,7 @@ def _initial_costs(examples: list[tuple[str, Pronunciation]]) -> dict[str, dict[
 
 
 def _split(word: str, phones: Pronunciation, costs: dict[str, dict[Pronunciation, float]]) -> list[Pronunciation]:
-    """The cheapest way to give each letter 0, 1 or 2 consecutive phones."""
+    """The cheapest division of phones among letters, 0, 1 or 2 consecutive ones each."""
     count = len(phones)
     table = [0.0, *[math.inf] * count]
     choices: list[list[int]] = []
@@ -188,10 +188,10 @@ def _split(word: str, phones: Pronunciation, costs: dict[str, dict[Pronunciation
 
 
 def _kneser_ney(sequences: list[list[int]], order: int) -> dict[str, np.ndarray]:
-    """Interpolated Kneser-Ney with one discount an order, for sequences that begin with order - 1 start pairs.
+    """Interpolated Kneser-Ney with one discount per order, for sequences that begin with order - 1 start pairs.
 
-    Gives for each n < order: `ngrams<n>` keys of n + 1 pairs, oldest in the highest bits, and their `costs<n>` -log p;
-    `contexts<n>` keys of n pairs and their `backoffs<n>`, -log of the weight that the shorter n-gram gets.
+    Returns for each n < order: `ngrams<n>` keys of n + 1 pairs, oldest in the highest bits, and their `costs<n>`
+    -log p; `contexts<n>` keys of n pairs and their `backoffs<n>`, -log of the weight of the shorter n-gram.
     """
     flat = np.concatenate([np.asarray(sequence, np.uint64) for sequence in sequences])
     lengths = np.array([len(sequence) for sequence in sequences])
@@ -205,7 +205,7 @@ def _kneser_ney(sequences: list[list[int]], order: int) -> dict[str, np.ndarray]
             keys = keys << bits | flat[predicted - back]
         return keys
 
-    # Top order: counts of occurrence. Lower orders: in how many different longer n-grams does this one end.
+    # Top order: counts. Lower orders: the number of different longer n-grams that end with this one.
     levels = [np.unique(keys_of(order), return_counts=True)]
     for length in range(order - 1, 0, -1):
         mask = np.uint64((1 << _PAIR_BITS * length) - 1)

@@ -1,4 +1,4 @@
-"""Pronunciations of English words: the CMU dictionary, and an informed guess for the words it lacks."""
+"""Pronunciations of English words: the CMU dictionary, and a letter-to-sound model for words that it lacks."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Lexicon:
                 try:
                     if path:
                         self._model.save(path)
-                except OSError:  # a cache that cannot be written costs seconds next time, nothing else
+                except OSError:  # without a cache it is trained again next time, which takes seconds
                     pass
         return self._model
 
@@ -116,7 +116,7 @@ def read_entries(path: Path, bare_words: bool = False) -> dict[str, tuple[Pronun
 
     Args:
         path: of the file.
-        bare_words: whether a word may stand without phones; it then has no pronunciations.
+        bare_words: whether a word without phones is allowed; it then has no pronunciations.
     Raises:
         DataError: the file cannot be read, or a line has no phones, an unknown phone, or a word not of a-z and '.
     """

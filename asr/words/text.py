@@ -21,9 +21,9 @@ _LONE_APOSTROPHE = re.compile(r"(?<![a-z])'(?![a-z])")
 
 
 def unusable_characters(text: str) -> set[str]:
-    """Characters of `text` that have no agreed way into the normal form.
+    """Characters of `text` without an unambiguous normal form.
 
-    Digits and letters outside a-z must be spelled out by somebody who knows how they are read ("4" may be "four" or
+    Digits and letters outside a-z must be spelled out, since their reading depends on the context ("4" may be "four" or
     "fourth"), and so must symbols that are read aloud (& % @ + = $). Plain punctuation is not reported: `normalise`
     drops it.
     """
@@ -50,7 +50,7 @@ def normalise(text: str) -> str:
 
 
 def _role(character: str) -> str | None:
-    """What the character turns into: itself in lower case, " ", "" (dropped), or None when it is unusable."""
+    """The normal form of a character: itself in lower case, " ", "" (dropped), or None when it is unusable."""
     if character in _LETTERS:
         return character.lower()
     if character == "'":

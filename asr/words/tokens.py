@@ -38,7 +38,7 @@ class TokenTable:
         return [self.symbols[index] for index in ids]
 
     def write(self, path: Path) -> None:
-        """One "symbol id" a line, as Kaldi and k2 write it."""
+        """Write a line "symbol id" per symbol, as Kaldi and k2 do."""
         path.write_text("".join(f"{symbol} {index}\n" for index, symbol in enumerate(self.symbols)), encoding="utf-8")
 
     @classmethod
