@@ -100,7 +100,7 @@ def elman_network(inputs: int, units: int) -> nn.RNN:
 
 
 def remembering_lstm(inputs: int, units: int) -> nn.LSTM:
-    """Long short-term memory (Hochreiter & Schmidhuber 1997), forget gates initialised open (Jozefowicz et al. 2015)."""
+    """Long short-term memory (Hochreiter & Schmidhuber 1997); forget gates start open (Jozefowicz et al. 2015)."""
     lstm = nn.LSTM(inputs, units)
     with torch.no_grad():
         lstm.bias_hh_l0.zero_()

@@ -132,14 +132,6 @@ def test_what_nobody_used_for_long_is_removed(graph, folder):
     assert not old.exists() and len(list(folder.iterdir())) == 1
 
 
-def test_the_folder_follows_the_conventions(monkeypatch):
-    monkeypatch.delenv("RILL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder() == Path("/somewhere/rill")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "rill"
-
-
 def test_a_stored_graph_is_the_graph(graph):
     assert isinstance(graph, StoredGraph)
     plain, again = graph.unpacked(), Graph.unpack(graph.unpacked().packed())
