@@ -18,7 +18,9 @@ from asr.streaming.quiet import QuietFrames
 from asr.streaming.results import Alternative, Result, Word, WordSpan
 from asr.streaming.stability import StabilityRule, StabilityState, Stabilizer
 
-PIECE_SECONDS = 1.0  # given to the network at once where an endpoint resets it, after which some audio is run again
+RESET_PIECE_SECONDS = (
+    1.0  # given to the network at once where an endpoint resets it, after which some audio is run again
+)
 
 
 class Decoder(Protocol):
@@ -226,7 +228,7 @@ class Runner:
         """The samples in pieces so short that running the rest of one again costs little."""
         if not self._rule.reset:
             return [samples]
-        size = round(PIECE_SECONDS * self.sample_rate)
+        size = round(RESET_PIECE_SECONDS * self.sample_rate)
         return [samples[start : start + size] for start in range(0, len(samples), size)]
 
     def _look(self, state: RunnerState) -> RunnerState:

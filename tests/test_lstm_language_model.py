@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from asr.cli.main import main
 from asr.errors import ModelError, UsageError
 from asr.lm.lstm import WEIGHTS, LstmLanguageModel, generate
-from asr.lm.perplexity import measure
+from asr.lm.perplexity import measure_perplexity
 from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork
 from asr.training.language_export import export_language_model
 from asr.training.language_model import LanguageTrainingOptions, train_language_model
@@ -80,7 +80,7 @@ def test_the_folder_says_what_the_network_says(trained):
 def test_it_has_learnt_and_goes_on_from_a_prompt(trained):
     folder, file, _ = trained
     model = LstmLanguageModel.open(folder)
-    assert measure(file, model, carry=True).lstm < 1.5
+    assert measure_perplexity(file, model, carry=True).lstm < 1.5
     assert list(generate(model, ["the", "quick"], 0.1, 0, 3)) == ["brown", "fox", "jumps"]
     hot = [list(generate(model, [], 5.0, seed, 20)) for seed in (1, 1, 2)]
     assert hot[0] == hot[1] != hot[2]

@@ -216,12 +216,12 @@ def generate(
 def _print_perplexities(texts: list[Path], folder: Path, ngram: Path | None, carry: bool) -> None:
     from asr.lm.lstm import LstmLanguageModel
     from asr.lm.ngram import NgramModel
-    from asr.lm.perplexity import measure
+    from asr.lm.perplexity import measure_perplexity
 
     model = LstmLanguageModel.open(folder)
     other = None if ngram is None else NgramModel.read(ngram)
     for text in texts:
-        found = measure(text, model, other, carry)
+        found = measure_perplexity(text, model, other, carry)
         beside = "" if found.ngram is None else f", n-gram {found.ngram:.1f}"
         counts = f"{found.words} words, {found.unknown} unknown left out"
         print(f"{text}: perplexity LSTM {found.lstm:.1f}{beside}; {counts}")

@@ -56,7 +56,7 @@ class NgramOptions:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TextCorpus:
     """Normalised sentences in a file, and what was counted in them."""
 
     path: Path
@@ -65,7 +65,7 @@ class Corpus:
     words: Counter[str]
 
 
-def write_corpus(texts: Sequence[Path], path: Path) -> Corpus:
+def write_corpus(texts: Sequence[Path], path: Path) -> TextCorpus:
     """Bring text files (plain, .gz, .xz, .bz2) into normal form, a sentence per line.
 
     Raises:
@@ -85,7 +85,7 @@ def write_corpus(texts: Sequence[Path], path: Path) -> Corpus:
     if not words:
         names = ", ".join(map(str, texts))
         raise DataError(f"{names}: no words to learn from ({left_out} lines have characters that must be spelt out)")
-    return Corpus(path, count, left_out, words)
+    return TextCorpus(path, count, left_out, words)
 
 
 def sentences(text: Path) -> Iterator[list[str]]:
@@ -118,7 +118,7 @@ def find_lmplz(given: Path | None = None) -> Path:
 
 
 def estimate_mixture(
-    corpora: Sequence[Corpus], words: Iterable[str], arpa: Path, options: NgramOptions, lmplz: Path
+    corpora: Sequence[TextCorpus], words: Iterable[str], arpa: Path, options: NgramOptions, lmplz: Path
 ) -> None:
     """Estimate a model of each corpus, mix them by ``options.shares``, prune to ``options.most``, and write the result.
 
@@ -144,7 +144,7 @@ def estimate_mixture(
     model.write(arpa)
 
 
-def estimate(corpus: Corpus, words: Iterable[str], arpa: Path, options: NgramOptions, lmplz: Path) -> None:
+def estimate(corpus: TextCorpus, words: Iterable[str], arpa: Path, options: NgramOptions, lmplz: Path) -> None:
     """Estimate a model with modified Kneser-Ney smoothing (Heafield et al. 2013) over ``words`` and write it.
 
     Words that the corpus lacks count as seen once, alone.

@@ -24,7 +24,9 @@ class Perplexities(NamedTuple):
     ngram: float | None
 
 
-def measure(text: Path, model: LstmLanguageModel, ngram: NgramModel | None = None, carry: bool = False) -> Perplexities:
+def measure_perplexity(
+    text: Path, model: LstmLanguageModel, ngram: NgramModel | None = None, carry: bool = False
+) -> Perplexities:
     """Perplexities of a text, a sentence per line. Words that a model does not know count for neither.
 
     Args:
