@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,7 @@ from asr.errors import DataError, ModelError
 CACHE_VARIABLE = "RILL_CACHE"  # names another cache folder; empty: nothing is kept
 DESCRIPTION = "config.json"
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
 def write_whole(
@@ -143,7 +144,7 @@ class Description:
         """An error about an entry, to be raised."""
         return ModelError(f"{self.folder / DESCRIPTION}: {reason}; {self.remedy}")
 
-    def _opened(self, name: str) -> BinaryIO:
+    def _opened(self, name: str) -> BufferedReader:
         try:
             return (self.folder / name).open("rb")
         except OSError as error:

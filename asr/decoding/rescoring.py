@@ -70,7 +70,7 @@ class Rescorer:
         Returns:
             Its index in ``sentences``, and the context of the next utterance.
         """
-        log_probs, contexts = self._model.sentences([self._ids[one.words] for one in sentences], context)
+        log_probs, contexts = self._model.sentences([self._ids[one.words].tolist() for one in sentences], context)
         counts = np.array([len(one.words) for one in sentences])
         costs, graph_costs = (np.array([getattr(one, part) for one in sentences]) for part in ("cost", "graph_cost"))
         ngram_costs = graph_costs - word_cost * counts

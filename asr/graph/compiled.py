@@ -55,7 +55,7 @@ def compiled(graph: Graph | StoredGraph, topology: Topology) -> kaldifst.StdCons
 def _is_intact(path: Path) -> bool:
     """Whether a file is there, as long as its header states, and unaltered."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb") as file:
             layout = read_layout(file)
             if layout is None or file.seek(0, os.SEEK_END) != layout.end + TRAILER.size:
                 return False
@@ -88,13 +88,8 @@ def checksum(file: BinaryIO, size: int) -> int:
     that changed places within a block are missed, too. A CRC of all bytes takes five times as long.
     """
     file.seek(0)
-    block = np.zeros(BLOCK, np.uint8)
     crc = zlib.crc32(size.to_bytes(8, "little"))
     for start in range(0, size, BLOCK):
-        length = min(BLOCK, size - start)
-        view = memoryview(block)[:length]
-        while view and (count := file.readinto(view)):
-            view = view[count:]
-        block[length - len(view) :] = 0
-        crc = zlib.crc32(block.view(np.uint64).reshape(-1, PAGE // 8).sum(axis=0), crc)
+        block = file.read(min(BLOCK, size - start)).ljust(BLOCK, b"\0")
+        crc = zlib.crc32(np.frombuffer(block, np.uint64).reshape(-1, PAGE // 8).sum(axis=0), crc)
     return crc

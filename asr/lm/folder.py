@@ -103,7 +103,7 @@ def write_language_model(
     write_description(folder, description, (GRAPH, LEXICON))
 
 
-class _Pronunciations(Sequence):
+class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):
     """Pronunciations of each word of a lexicon, parsed on access: a recording needs few of them."""
 
     def __init__(self, written: list[list[str]], phones: TokenTable) -> None:

@@ -182,7 +182,9 @@ class _Walk:
         done = [(cost, state) for (state, written), cost in front.items() if written == len(words)]
         return min(done) if done else None
 
-    def _step(self, front: dict[tuple[int, int], float], phone: int, words: Sequence[int]):
+    def _step(
+        self, front: dict[tuple[int, int], float], phone: int, words: Sequence[int]
+    ) -> dict[tuple[int, int], float]:
         after: dict[tuple[int, int], float] = {}
         for (state, written), cost in front.items():
             for key, more in self._arcs(state, written, phone, words):
@@ -202,13 +204,16 @@ class _Walk:
                     todo.append(other)
         return front
 
-    def _arcs(self, state: int, written: int, phone: int, words: Sequence[int]):
+    def _arcs(
+        self, state: int, written: int, phone: int, words: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, int], float]]:
+        """Of the arcs that read a phone and write the next word or none: (state, words written) and cost."""
         graph, end = self._graph, int(self._ends[state])
         first = end - int(graph.counts[state])
         for arc in first + np.flatnonzero(graph.phones[first:end] == phone):
             word = graph.words[arc]
             if word == 0 or (written < len(words) and word == words[written]):
-                yield (int(graph.targets[arc]), written + (word != 0)), float(graph.weights[arc])
+                yield (int(graph.targets[arc]), written + int(word != 0)), float(graph.weights[arc])
 
 
 def _grafted(graph: Graph, root: int, branches: Iterable[Branch]) -> Graph:

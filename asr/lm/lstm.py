@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -210,7 +210,7 @@ def write_lstm_language_model(
 ) -> None:
     """Write a folder, matrices in 8 bits with a scale per row; `config.json` with the checksums is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed: dict[str, np.ndarray] = {}
+    packed: dict[str, Any] = {}
     for name, value in weights.items():
         if value.ndim < 2:
             packed[name] = value.astype(np.float32)

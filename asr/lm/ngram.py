@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def mixed(models: Sequence[NgramModel], shares: Sequence[float]) -> NgramModel:
     return first.with_tables(tables)
 
 
-def _section(file, ids: dict[str, int], n: int, may_add: bool) -> Table:
+def _section(file: Iterable[str], ids: dict[str, int], n: int, may_add: bool) -> Table:
     """The n-grams up to the next empty line."""
     grams, log_probs, backoffs = [], [], []
     for line in file:

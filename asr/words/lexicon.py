@@ -126,10 +126,10 @@ def read_entries(path: Path, bare_words: bool = False) -> dict[str, tuple[Pronun
         raise DataError(f"{path} cannot be read as a lexicon: {error}") from None
     entries: dict[str, tuple[Pronunciation, ...]] = {}
     for number, line in enumerate(lines, start=1):
-        word, *phones = line.split("#")[0].split() or [""]
+        word, *names = line.split("#")[0].split() or [""]
         if not word:
             continue
-        word, phones = word.lower(), tuple(_without_stress(phone.upper()) for phone in phones)
+        word, phones = word.lower(), tuple(_without_stress(name.upper()) for name in names)
         unknown = [phone for phone in phones if phone not in PHONES[1:]]
         if unknown or not (phones or bare_words) or not _WORD.fullmatch(word) or not word.strip("'"):
             raise DataError(f'{path}, line {number}: expected "word PHONE PHONE ..." in ARPAbet, got {line.strip()!r}')
