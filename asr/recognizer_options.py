@@ -14,9 +14,8 @@ from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import UsageError
 from asr.lm.folder import LanguageModel
-from asr.lm.grammar_graph import grammar_model
-from asr.lm.hotword_graph import with_hotwords
-from asr.lm.hotwords import read_hotwords
+from asr.lm.grammar import grammar_model
+from asr.lm.hotwords import read_hotwords, with_hotwords
 from asr.streaming.batcher import BatchedEngine, Batching
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.engine import Engine, TorchEngine
