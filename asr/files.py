@@ -124,7 +124,7 @@ class Description:
         """The checksums of files by name; raises ModelError when one of these is not listed."""
         found = self.content.get("files")
         if not isinstance(found, dict) or not set(files) <= set(found):
-            raise ModelError(f"{self.folder / DESCRIPTION} names no checksums of {', '.join(files)}; {self.remedy}")
+            raise self.wrong(f"it names no checksums of {', '.join(files)}")
         return found
 
     def verify(self, *files: str) -> None:
@@ -142,7 +142,7 @@ class Description:
 
     def wrong(self, reason: str) -> ModelError:
         """An error about an entry, to be raised."""
-        return ModelError(f"{self.folder / DESCRIPTION}: {reason}; {self.remedy}")
+        return ModelError(f"{self.folder} is no {self.kind} folder by its {DESCRIPTION}: {reason}; {self.remedy}")
 
     def _opened(self, name: str) -> BufferedReader:
         try:
