@@ -8,6 +8,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 LONG_SECONDS = 30.0  # a single recording from this length on, or of unknown length, gets a bar
 
@@ -53,10 +57,10 @@ class TranscriptionProgress:
 class OneFile(TranscriptionProgress):
     """A bar for a single recording, once it is known to be long."""
 
-    def __init__(self, bar) -> None:
+    def __init__(self, bar: Progress) -> None:
         super().__init__()
         self._bar = bar
-        self._task = None
+        self._task: TaskID | None = None
 
     def begin(self, name: str, seconds: float | None) -> None:
         if seconds is None or seconds >= LONG_SECONDS:
@@ -70,7 +74,7 @@ class OneFile(TranscriptionProgress):
 class ManyFiles(TranscriptionProgress):
     """A bar for all recordings, by their size, which is known before they are opened."""
 
-    def __init__(self, bar, names: Sequence[str]) -> None:
+    def __init__(self, bar: Progress, names: Sequence[str]) -> None:
         super().__init__()
         self._bar = bar
         self._sizes = {name: _size(name) for name in names}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asr.cli.transcribers import Transcribed, Transcriber
     from asr.output.files import LineWriter, OutputFolder, Source
     from asr.output.formats import Format
+    from asr.streaming.batcher import Batching
 
 
 @grouped
@@ -254,7 +255,7 @@ def _wants_folder(formats: tuple[str, ...], output: Path | None, several: bool, 
     return needed or output.is_dir() or (of_folder and not named_as_file)
 
 
-def _batching(jobs: int, engine: str, full_context: bool):
+def _batching(jobs: int, engine: str, full_context: bool) -> Batching | None:
     from asr.streaming.batcher import Batching
 
     return Batching(wait_ms=0) if jobs > 1 and engine != "torch" and not full_context else None

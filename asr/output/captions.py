@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from asr.output.formats import word_fields
 from asr.streaming.results import Result
@@ -91,7 +91,7 @@ class TerminalCaptions:
         self._live.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._live.__exit__(*error)
 
     def show(self, results: tuple[Result, ...], status: Status) -> None:
@@ -118,7 +118,7 @@ class TerminalCaptions:
         return Text("\n").join([line, _status_line(status)])
 
 
-def _status_line(status: Status):
+def _status_line(status: Status) -> Text:
     from rich.text import Text
 
     filled = round(METER_WIDTH * min(1.0, max(0.0, 1 - status.level_db / QUIETEST_DB)))

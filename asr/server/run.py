@@ -38,7 +38,7 @@ class DrainingServer(uvicorn.Server):
         self._service = service
         self._wyoming = wyoming
 
-    async def startup(self, sockets: list[socket.socket]) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._wyoming is not None:
             self._wyoming_server = await start_wyoming(self._service, self._wyoming)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import BinaryIO
 
@@ -94,7 +94,7 @@ class Upload:
         self._upload = upload
         self.seconds = 0.0  # recognised so far
 
-    async def results(self) -> AsyncIterator[tuple[Result, ...]]:
+    async def results(self) -> AsyncGenerator[tuple[Result, ...], None]:
         """The results of one piece after the other.
 
         Raises:
