@@ -3,7 +3,8 @@
     python benchmarks/streaming_memory.py [--hours 1 10 100] [--read 1] [--batch-seconds 80] [--json FILE] [--plot FILE]
 
 The sample recordings are written as lhotse Shar again and again, under new names, until there are so many hours; each
-size is then counted, and ``--read`` hours are streamed by one worker process, which decodes and augments them.
+size is then counted, and ``--read`` hours are streamed by one worker process, which decodes
+them and lays them out in rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from measuring import SAMPLES, parser, report
 
 from asr.data.manifest import AudioLocation, Utterance
 from asr.data.shar import find_shards, take_census
-from asr.data.stream import Augmentation, Place, StreamedCorpus
+from asr.data.stream import StreamedSet, StreamStep
 from asr.data.write_shar import write_shar
 from asr.models.acoustic import AcousticConfig
 from asr.words.text import normalise
@@ -54,11 +55,10 @@ def stream(folder: Path, hours: float, batch_seconds: float) -> str:
     shards = find_shards([folder])
     census = take_census(shards, CONFIG, folder.parent / "census.json")
     counted = time.perf_counter()
-    corpus = StreamedCorpus(shards, census, CONFIG, Augmentation(), workers=1)
+    data = StreamedSet(shards, census, workers=1)
     frames, worker = 0, 0.0
     for step in range(max(1, round(3600 * hours / batch_seconds))):
-        members = [Place(step, 0, 0, batch_seconds)]
-        frames += int(corpus.collate(members).frames.sum())
+        frames += int(data.batch(StreamStep(step, 0, batch_seconds), 0, 1, CONFIG).frames.sum())
         worker = max([worker, *map(peak_mb, Path("/proc/self/task", str(os.getpid()), "children").read_text().split())])
     read = frames * CONFIG.frame_samples / CONFIG.frontend.sample_rate
     wall = time.perf_counter() - counted

@@ -1,9 +1,9 @@
 """How training gains from a second process: torchrun against one process with one thread and with two.
 
-    python benchmarks/training_scale.py [--steps 12] [--batch-seconds 160] [--size 384] [--json FILE]
+    python benchmarks/training_scale.py [--steps 12] [--batch-seconds 160] [--size 512] [--json FILE]
 
-The same batches of the sample recordings, as `asr train` learns from them (two views, changes, masks, all losses); two
-processes learn from half of each batch. The seconds are between steps, their median; on cores that nothing else uses.
+The same batches of the sample recordings, as `asr train` learns from them without alignments; two processes learn from
+half of each batch. The seconds are between steps, their median; on cores that nothing else uses.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from measuring import SAMPLES, parser, report
 
-from asr.data.augment_audio import Augmenter
-from asr.data.batches import Corpus
-from asr.data.compute_features import build_features
+from asr.data.build_audio import build_audio
 from asr.data.manifest import AudioLocation, Utterance
-from asr.models.acoustic import AcousticConfig
-from asr.training.device import open_device
-from asr.training.loop import Trainer
-from asr.training.options import TrainOptions
-from asr.training.processes import Team
+from asr.data.rows import RowOptions
+from asr.data.training_set import StoredSet
+from asr.training.loop import fit
+from asr.training.options import Settings
+from asr.training.processes import Team, open_device
+from asr.training.run import prepare_run
 from asr.words.lexicon import Lexicon
 from asr.words.text import normalise
-from asr.words.tokens import CHARACTERS, PHONES
 
 COPIES = 100  # of each recording
 LAYOUTS = ((1, 1), (1, 2), (2, 1))  # processes, threads in each
 
 
-def corpus(config: AcousticConfig, folder: Path) -> Corpus:
+def training_set(folder: Path) -> StoredSet:
     """The samples, all of about one length: no rank waits for another because of its utterances."""
     paths = [path for path in sorted(SAMPLES.glob("*.wav")) if path.with_suffix(".txt").is_file()]
     utterances = [
@@ -47,7 +46,7 @@ def corpus(config: AcousticConfig, folder: Path) -> Corpus:
         for path in paths
         for copy in range(COPIES)
     ]
-    return Corpus([build_features(folder, utterances, Augmenter(), 1, 0, config.frontend)], config, Lexicon.load())
+    return StoredSet([build_audio(folder, utterances)], Lexicon.load())
 
 
 class Enough(Exception):
@@ -57,12 +56,12 @@ class Enough(Exception):
 def measure(options) -> None:
     """One process of a layout; the first one prints the seconds of a step, the audio heard in it, and the loss."""
     torch.set_num_threads(options.threads)
-    team = Team(open_device("cpu", options.precision))
-    config = AcousticConfig(len(CHARACTERS), len(PHONES), size=options.size)
+    team = Team(open_device("cpu"), precision=options.precision)
     with team.fabric.rank_zero_first():
-        heard = corpus(config, options.folder / "features")
-    training = TrainOptions(epochs=100, batch_seconds=options.batch_seconds, parts=team.parts)
-    trainer = Trainer(options.folder / f"run-{team.processes}-{options.threads}", heard, None, config, training, team)
+        data = training_set(options.folder / "audio")
+    usual = Settings()
+    settings = replace(usual, model=replace(usual.model, size=options.size), rows=RowOptions(options.batch_seconds))
+    run = prepare_run(options.folder / f"run-{team.processes}-{options.threads}", data, None, settings, team)
     marks: list[tuple[float, float, float]] = []
 
     def note(progress) -> None:
@@ -71,7 +70,7 @@ def measure(options) -> None:
             raise Enough
 
     try:
-        trainer.fit(note, checkpoint_seconds=1e9)
+        fit(run, note, checkpoint_seconds=1e9)
     except Enough:
         pass
     if team.first:
@@ -91,7 +90,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--steps", type=int, default=12)
     arguments.add_argument("--batch-seconds", type=float, default=160.0)
-    arguments.add_argument("--size", type=int, default=384)
+    arguments.add_argument("--size", type=int, default=512)
     arguments.add_argument("--precision", default="auto")
     arguments.add_argument("--threads", type=int, help="for the script's own use")
     arguments.add_argument("--folder", type=Path, help="for the script's own use")

@@ -22,7 +22,7 @@ from asr.acoustic.export import load_acoustic_model
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.data.manifest import Utterance, load_audio, read_manifest
 from asr.models.acoustic import AcousticModel
-from asr.training.tbptt_walk import passed
+from asr.training.tbptt import passed
 from asr.words.lexicon import Lexicon
 from asr.words.tokens import PHONES, TokenTable
 

@@ -21,11 +21,11 @@ class AcousticConfig:
 
     characters: int  # size of the character head, blank included
     phones: int  # size of the phone head, blank included
-    size: int = 384  # units of every layer
+    size: int = 512  # units of every layer
     look_ahead_frames: tuple[int, ...] = (2, 2, 2, 2, 0)  # of each layer, in acoustic frames
     phone_layer: int = 4  # the phone head reads the output of this layer, counted from 1
     stack: int = 3  # mel frames in one acoustic frame
-    dropout: float = 0.1
+    dropout: float = 0.15
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: str = "lstm"  # or rnn, or blstm
     block_frames: int = 1  # of a blstm: the backward LSTMs restart after so many frames

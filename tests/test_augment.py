@@ -1,192 +1,260 @@
-"""What augmentation does to a signal, and that it is the same every time."""
+"""What augmentation does to a batch: each operation against plain code for one row, and the same every time."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
 
-from asr.data.augment_audio import GAIN_DB, NOISE_SNR_DB, Augmenter, Perturbation
+from asr.data.augment import (
+    Augmenter,
+    Changes,
+    SpecAugment,
+    band_limited,
+    fast_size,
+    in_room,
+    read_recordings,
+    shape_room,
+    with_noise,
+)
 from asr.errors import AudioError, DataError
+from asr.models.frontend import FrontendConfig
 
-RATE = 16_000
+CONFIG = FrontendConfig()
+RATE = CONFIG.sample_rate
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data" / "augment"
 needs_recordings = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the augmentation data folder is not here")
+NOTHING = Changes().scaled(0)
 
 
 def decaying_response(rt60_seconds: float, seed: int) -> np.ndarray:
-    """A direct path, 2 ms in, then noise that falls by 60 dB in `rt60_seconds`."""
+    """A direct path, 2 ms in, then noise that falls by 60 dB in `rt60_seconds`: int16."""
     time = np.arange(round(rt60_seconds * RATE)) / RATE
     tail = np.random.default_rng(seed).normal(0, 0.05, time.size) * 10 ** (-3 * time / rt60_seconds)
     response = np.concatenate([np.zeros(32), tail])
     response[32] = -0.9  # a microphone of inverted polarity
-    return response.astype(np.float32)
+    return np.rint(response * 32_767).astype(np.int16)
 
 
-@pytest.fixture(scope="session")
-def augmenter(tmp_path_factory) -> Augmenter:
-    folder = tmp_path_factory.mktemp("augment")
-    (folder / "noise").mkdir()
-    (folder / "rooms").mkdir()
+@pytest.fixture(scope="module")
+def noises() -> list[np.ndarray]:
     random = np.random.default_rng(0)
-    soundfile.write(folder / "noise" / "hiss.wav", random.normal(0, 0.1, 5 * RATE), RATE)
-    soundfile.write(folder / "noise" / "short.flac", random.normal(0, 0.01, RATE // 3), RATE)
-    soundfile.write(folder / "noise" / "hum.wav", 0.2 * np.sin(np.arange(8_000) * 2 * np.pi * 50 / 8_000), 8_000)
-    soundfile.write(folder / "rooms" / "office.flac", decaying_response(0.4, 1), RATE)
-    soundfile.write(folder / "rooms" / "church.flac", decaying_response(1.6, 2), RATE)
-    return Augmenter(folder / "noise", folder / "rooms", seed=7)
+    hum = 0.2 * np.sin(np.arange(RATE) * 2 * np.pi * 50 / RATE)
+    return [
+        np.rint(32_767 * one).astype(np.int16)
+        for one in (random.normal(0, 0.1, 5 * RATE), random.normal(0, 0.01, RATE // 3), hum)
+    ]
 
 
-@pytest.fixture(scope="session")
-def voice() -> np.ndarray:
-    """Three seconds of something with the spectrum and the pauses of speech."""
+@pytest.fixture(scope="module")
+def rooms() -> list[np.ndarray]:
+    return [decaying_response(1.6, 2), decaying_response(0.4, 1)]  # a church, an office
+
+
+@pytest.fixture(scope="module")
+def voices() -> torch.Tensor:
+    """Three seconds of something with the spectrum and the pauses of speech, (2, N)."""
     random = np.random.default_rng(3)
     time = np.arange(3 * RATE) / RATE
-    buzz = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 60))
-    wave = buzz * (np.sin(2 * np.pi * 2 * time) > -0.3) + random.normal(0, 0.3, time.size)
-    return (0.05 * wave).astype(np.float32)
+    rows = []
+    for pitch in (120, 200):
+        buzz = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 60))
+        rows.append(buzz * (np.sin(2 * np.pi * 2 * time) > -0.3) + random.normal(0, 0.3, time.size))
+    return torch.from_numpy(0.05 * np.stack(rows)).float()
 
 
-def power_db(samples: np.ndarray) -> float:
-    return 10 * np.log10(np.mean(np.square(samples, dtype=np.float64)))
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
-def lag_samples(later: np.ndarray, earlier: np.ndarray) -> int:
-    """By how much `later` comes after `earlier`, from the peak of their cross-correlation."""
-    size = 2 * max(later.size, earlier.size)
-    correlation = np.fft.irfft(np.fft.rfft(later, size) * np.conj(np.fft.rfft(earlier, size)), size)
-    peak = int(np.abs(correlation).argmax())
-    return peak if peak < size // 2 else peak - size
+def power_db(samples: np.ndarray | torch.Tensor) -> float:
+    return 10 * np.log10(np.mean(np.square(np.asarray(samples, np.float64))))
 
 
-def band_db(samples: np.ndarray, low_hz: float, high_hz: float) -> float:
-    power = np.abs(np.fft.rfft(samples * np.hanning(samples.size))) ** 2
-    hertz = np.fft.rfftfreq(samples.size, 1 / RATE)
+def band_db(samples: torch.Tensor, low_hz: float, high_hz: float) -> float:
+    power = np.abs(np.fft.rfft(samples.numpy() * np.hanning(len(samples)))) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
     return 10 * np.log10(power[(hertz >= low_hz) & (hertz < high_hz)].mean())
 
 
-def test_variant_zero_is_the_recording_itself(augmenter, voice):
-    samples, speed = augmenter.variant(voice, "any", 0)
-    assert speed == 1.0 and np.array_equal(samples, voice)
+def test_strength_nought_changes_nothing(voices, noises, rooms):
+    augmenter = Augmenter(NOTHING, CONFIG, noises=noises, rooms=rooms)
+    waves = augmenter.waves(voices.clone(), torch.tensor([3 * RATE] * 2), generator())
+    assert torch.equal(waves, voices)
+    mels = augmenter.log_mels(voices)
+    assert torch.equal(augmenter.mels(mels, generator()), mels)
 
 
-def test_same_seed_id_and_variant_give_the_same_samples(augmenter, voice):
-    for variant in range(1, 7):
-        once, speed = augmenter.variant(voice, "speaker-1", variant)
-        again, _ = augmenter.variant(voice, "speaker-1", variant)
-        assert np.array_equal(once, again) and once.dtype == np.float32
-        assert speed == (0.9, 1.1, 1.0)[(variant - 1) % 3]
-    draws = {(name, variant): augmenter.draw(name, variant) for name in ("a", "b") for variant in range(1, 7)}
-    assert len({draw.gain_db for draw in draws.values()}) == len(draws)
-    assert Augmenter(seed=8).draw("a", 1).gain_db != draws["a", 1].gain_db
+def test_the_generator_decides(voices, noises, rooms):
+    augmenter = Augmenter(Changes(room=1, noise=1, telephone=1, low_pass=1), CONFIG, noises=noises, rooms=rooms)
+    spoken = torch.tensor([3 * RATE] * 2)
+    one, same, other = (augmenter.waves(voices.clone(), spoken, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.isfinite(one).all() and one.shape == voices.shape
+    mels = augmenter.log_mels(one)
+    assert torch.equal(augmenter.mels(mels, generator(1)), augmenter.mels(mels, generator(1)))
+    assert not torch.equal(augmenter.mels(mels, generator(1)), augmenter.mels(mels, generator(2)))
 
 
-def test_identity_follows_seed_and_recordings(augmenter):
-    assert Augmenter(seed=1).identity == Augmenter(seed=1).identity
-    assert len({Augmenter(seed=1).identity, Augmenter(seed=2).identity, augmenter.identity}) == 3
+def test_how_often_each_thing_happens(noises, rooms):
+    def share(changes: Changes) -> float:
+        augmenter = Augmenter(changes, CONFIG, noises=noises, rooms=rooms)
+        clicks = torch.zeros(2_000, 64)
+        clicks[:, 20] = 0.1
+        found = augmenter.waves(clicks.clone(), torch.full((2_000,), 64), generator())
+        return float((found - clicks).abs().amax(dim=1).gt(1e-4).float().mean())
+
+    quiet = {"least_gain_db": 0.0, "most_gain_db": 0.0, "room": 0.0, "noise": 0.0, "telephone": 0.0, "low_pass": 0.0}
+    for name in ("room", "noise", "telephone", "low_pass"):
+        usual = getattr(Changes(), name)
+        assert share(Changes(**quiet | {name: usual})) == pytest.approx(usual, abs=0.04), name
 
 
-def test_how_often_each_thing_happens(augmenter):
-    draws = [augmenter.draw(f"utterance-{number}", 3) for number in range(3000)]
-    in_room = [draw for draw in draws if draw.room is not None]
-    assert np.mean([draw.noise is not None for draw in draws]) == pytest.approx(0.5, abs=0.04)
-    assert len(in_room) / len(draws) == pytest.approx(0.3, abs=0.04)
-    assert np.mean([draw.telephone for draw in draws]) == pytest.approx(0.15, abs=0.03)
-    church, office = 0, 1  # in order of name
-    assert np.mean([draw.room == office for draw in in_room]) > 0.85 and any(draw.room == church for draw in in_room)
-    for values, (low, high) in (
-        ([draw.snr_db for draw in draws], NOISE_SNR_DB),
-        ([draw.gain_db for draw in draws], GAIN_DB),
-    ):
-        assert low <= min(values) < low + 0.5 and high - 0.5 < max(values) <= high
+def test_a_row_in_a_room_is_its_convolution_with_the_response(voices, rooms):
+    responses = torch.from_numpy(np.stack([shape_room(room, RATE)[0] for room in rooms]))
+    heard = in_room(voices, responses)
+    for row in range(2):
+        plain = np.convolve(voices[row].double().numpy(), responses[row].double().numpy())[: voices.shape[1]]
+        plain *= np.sqrt(np.mean(voices[row].double().numpy() ** 2) / np.mean(plain**2))
+        np.testing.assert_allclose(heard[row].numpy(), plain, atol=2e-5)
 
 
-@settings(max_examples=40, deadline=None)
-@given(length=st.integers(0, 40_000), variant=st.integers(1, 6), name=st.text(max_size=5))
-def test_length_is_that_of_the_speed_whatever_else_happens(augmenter, length, variant, name):
-    samples = np.random.default_rng(length).normal(0, 0.1, length).astype(np.float32)
-    perturbed, speed = augmenter.variant(samples, name, variant)
-    assert abs(perturbed.size - length / speed) <= 1
-    assert np.isfinite(perturbed).all()
+def test_a_room_keeps_the_direct_path_and_the_energy(rooms):
+    click = torch.zeros(2, RATE)
+    click[:, 5_000] = 0.1
+    heard = in_room(click, torch.from_numpy(np.stack([shape_room(room, RATE)[0] for room in rooms])))
+    for row in heard:
+        assert row.abs().argmax() == 5_000 and row[5_000] > 0
+        assert row[5_001:9_000].abs().max() > 0.01 * row[5_000]  # there is a room
+        assert power_db(row) == pytest.approx(power_db(click[0]), abs=0.1)
 
 
-@pytest.mark.parametrize("speed", [0.9, 1.1])
-def test_speed_moves_events_and_pitch(augmenter, speed):
-    click = np.zeros(2 * RATE, np.float32)
-    click[24_000] = 0.5
-    assert abs(int(np.abs(augmenter.apply(click, Perturbation(speed=speed))).argmax()) - 24_000 / speed) <= 1
-    tone = 0.1 * np.sin(2 * np.pi * 500 * np.arange(2 * RATE) / RATE).astype(np.float32)
-    faster = augmenter.apply(tone, Perturbation(speed=speed))
-    assert abs(np.abs(np.fft.rfft(faster)).argmax() * RATE / faster.size - 500 * speed) < 1
-    assert power_db(faster) == pytest.approx(power_db(tone), abs=0.2)
+def test_living_rooms_are_likelier_than_churches(rooms):
+    church, office = (shape_room(room, RATE)[1] for room in rooms)
+    assert office > 3 * church
 
 
-@pytest.mark.parametrize("noise", [0, 1, 2])
-@pytest.mark.parametrize("snr_db", [5.0, 12.5, 20.0])
-def test_noise_is_as_loud_as_asked(augmenter, voice, noise, snr_db):
-    noisy = augmenter.apply(voice, Perturbation(noise=noise, noise_start=0.7, snr_db=snr_db))
-    added = noisy - voice
-    assert power_db(voice) - power_db(added) == pytest.approx(snr_db, abs=0.5)
-    thirds = [power_db(third) for third in np.split(added, 3)]
-    assert max(thirds) - min(thirds) < 1  # to the end, also where the recording of the noise is shorter
+@pytest.mark.parametrize("snr_db", [0.0, 12.5, 25.0])
+def test_noise_is_as_loud_as_asked(voices, noises, snr_db):
+    noise = torch.from_numpy(noises[0][: voices.shape[1]].astype(np.float32)).expand(2, -1) / 32_768
+    padded = torch.cat([voices, torch.zeros(2, RATE)], dim=1)  # a pause does not make speech quieter
+    noise = torch.cat([noise, noise[:, :RATE]], dim=1)
+    added = with_noise(padded, noise, torch.full((2,), snr_db), torch.full((2,), voices.shape[1])) - padded
+    for row in range(2):
+        assert power_db(voices[row]) - power_db(added[row]) == pytest.approx(snr_db, abs=0.5)
 
 
-def test_room_keeps_the_direct_path_and_the_energy(augmenter, voice):
-    click = np.zeros(RATE, np.float32)
-    click[5000] = 0.1
-    for room in (0, 1):
-        heard = augmenter.apply(click, Perturbation(room=room))
-        assert np.abs(heard).argmax() == 5000 and heard[5000] > 0
-        assert np.abs(heard[5001:9000]).max() > 0.01 * heard[5000]  # there is a room
-        assert power_db(heard) == pytest.approx(power_db(click), abs=0.1)
-        assert lag_samples(augmenter.apply(voice, Perturbation(room=room)), voice) == 0
+def test_a_short_noise_is_repeated_to_the_end(noises):
+    changes = Changes(noise=1.0, room=0, telephone=0, low_pass=0, least_gain_db=0, most_gain_db=0)
+    augmenter = Augmenter(changes, CONFIG, noises=noises[1:2])
+    silent = torch.zeros(1, 2 * RATE)
+    silent[0, 0] = 0.5
+    added = augmenter.waves(silent.clone(), torch.tensor([2 * RATE]), generator())[0, 1:]
+    thirds = [power_db(third) for third in added[: len(added) // 3 * 3].split(len(added) // 3)]
+    assert max(thirds) - min(thirds) < 1
 
 
-def test_telephone_takes_the_high_band_and_nothing_else(augmenter):
-    white = np.random.default_rng(5).normal(0, 0.1, 3 * RATE + 1).astype(np.float32)
-    phoned = augmenter.apply(white, Perturbation(telephone=True))
-    assert phoned.size == white.size and lag_samples(phoned, white) == 0
-    assert band_db(phoned, 4_100, 8_000) < band_db(white, 4_100, 8_000) - 50
-    assert band_db(phoned, 100, 3_400) == pytest.approx(band_db(white, 100, 3_400), abs=0.2)
+def test_a_band_limit_takes_what_is_outside_and_moves_nothing(voices):
+    white = torch.randn(2, 3 * RATE + 1, generator=generator()) * 0.1
+    limited = band_limited(white, torch.tensor([300.0, -100.0]), torch.tensor([3_400.0, 6_000.0]), RATE)
+    assert limited.shape == white.shape
+    for row, (low, high) in enumerate(((300, 3_400), (0, 6_000))):
+        assert band_db(limited[row], high + 600, 8_000) < band_db(white[row], high + 600, 8_000) - 50
+        assert band_db(limited[row], low + 200, high - 400) == pytest.approx(
+            band_db(white[row], low + 200, high - 400), abs=0.2
+        )
+        spectrum = np.fft.rfft(white[row].double().numpy(), fast_size(white.shape[1]))
+        hertz = np.fft.rfftfreq(fast_size(white.shape[1]), 1 / RATE)
+        kept = 1 / (1 + np.exp(-(hertz - (300 if row == 0 else -100)) / 20)) / (1 + np.exp((hertz - high) / 40))
+        plain = np.fft.irfft(spectrum * kept, fast_size(white.shape[1]))[: white.shape[1]]
+        np.testing.assert_allclose(limited[row].numpy(), plain, atol=1e-5)
 
 
-def test_gain_is_exact_until_full_scale(augmenter, voice):
-    assert np.allclose(augmenter.apply(voice, Perturbation(gain_db=-10.0)), voice * 10**-0.5, atol=1e-6)
-    loud = voice / np.abs(voice).max() * 0.9
-    louder = augmenter.apply(loud, Perturbation(gain_db=10.0))
-    assert np.abs(louder).max() == pytest.approx(1.0, abs=1e-5)
-    assert np.allclose(louder, loud / 0.9, atol=1e-5)  # turned up less, not clipped
+def test_gain_is_exact_until_full_scale_and_then_clips(voices):
+    changes = Changes(room=0, noise=0, telephone=0, low_pass=0, least_gain_db=20.0, most_gain_db=20.0)
+    louder = Augmenter(changes, CONFIG).waves(voices.clone(), torch.tensor([3 * RATE] * 2), generator())
+    torch.testing.assert_close(louder, (10 * voices).clamp(-1, 1))
+    assert (louder.abs() == 1).any()
 
 
-def test_silence_stays_finite(augmenter):
-    everything = Perturbation(speed=0.9, room=0, noise=0, snr_db=5, telephone=True, gain_db=3)
-    assert np.isfinite(augmenter.apply(np.zeros(RATE, np.float32), everything)).all()
+def test_silence_stays_finite(noises, rooms):
+    augmenter = Augmenter(Changes(room=1, noise=1, telephone=1, low_pass=1), CONFIG, noises=noises, rooms=rooms)
+    waves = augmenter.waves(torch.zeros(3, RATE), torch.tensor([RATE, 0, RATE]), generator())
+    assert torch.isfinite(waves).all()
+    assert torch.isfinite(augmenter.mels(augmenter.log_mels(waves), generator())).all()
+
+
+def test_fast_sizes_are_just_large_enough():
+    for length in (1, 2, 3, 17, 1_000, 115_600, 140_001):
+        size = fast_size(length)
+        assert length <= size < 2 * length or size == length == 1
+        odd = size // (size & -size)
+        assert odd in (1, 3, 5, 9, 15)
+    assert math.log2(fast_size(4_096)) == 12
 
 
 def test_recordings_that_cannot_be_used(tmp_path):
+    assert read_recordings(None) == []
     with pytest.raises(DataError, match="cannot be read"):
-        Augmenter(noise=tmp_path / "none.tar")
+        read_recordings(tmp_path / "none.tar")
     with pytest.raises(DataError, match="holds no recordings"):
-        Augmenter(rooms=tmp_path)
+        read_recordings(tmp_path)
+    soundfile.write(tmp_path / "hiss.wav", np.full(800, 0.25), 8_000)
+    (hiss,) = read_recordings(tmp_path)
+    assert hiss.dtype == np.int16 and abs(len(hiss) - 1_600) < 50 and abs(np.median(hiss) - 8_192) < 100
     (tmp_path / "room.wav").write_text("not audio")
     with pytest.raises(AudioError, match="room.wav"):
-        Augmenter(rooms=tmp_path)
+        read_recordings(tmp_path)
 
 
 @needs_recordings
 def test_measured_rooms_keep_the_direct_path():
-    rooms = Augmenter(rooms=RECORDINGS / "rir.tar")
-    click = np.zeros(4000, np.float32)
-    click[2000] = 0.1
-    peaks = np.array([np.abs(rooms.apply(click, Perturbation(room=room))).argmax() for room in range(0, 233, 4)])
-    assert np.abs(peaks - 2000).max() <= 1  # one, where the two strongest samples of a response differ by rounding only
+    rooms = np.stack([shape_room(room, RATE)[0] for room in read_recordings(RECORDINGS / "rir.tar")[::8]])
+    click = torch.zeros(len(rooms), 4_000)
+    click[:, 2_000] = 0.1
+    peaks = in_room(click, torch.from_numpy(rooms)).abs().argmax(dim=1)
+    assert (peaks - 2_000).abs().max() == 0
 
 
-@needs_recordings
-def test_measured_noise_is_as_loud_as_asked(voice):
-    noises = Augmenter(noise=RECORDINGS / "noise.tar")
-    for noise in range(0, 423, 40):
-        added = noises.apply(voice, Perturbation(noise=noise, snr_db=10.0)) - voice
-        assert power_db(voice) - power_db(added) == pytest.approx(10.0, abs=0.5)
+FILL = torch.arange(80.0) - 500
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_masks_stay_within_their_limits(seed):
+    masks = SpecAugment()
+    lengths = np.random.default_rng(seed).integers(1, 600, 4).tolist()
+    mels = torch.ones(len(lengths), max(lengths), 80)
+    masked = masks(mels, torch.tensor(lengths), FILL, generator(seed))
+    hidden = masked != 1
+    assert torch.equal(masked[hidden], FILL.expand_as(masked)[hidden])
+    for row, length in enumerate(lengths):
+        mel_mask = masks.mel_mask(len(lengths), 80, generator(seed))[row]
+        assert mel_mask.sum() <= masks.mel_masks * masks.mel_width
+        assert hidden[row, :length, mel_mask].all()
+        whole_frames = hidden[row, :length].all(dim=1)
+        assert whole_frames.sum() <= masks.time_fraction * length
+        assert torch.equal(hidden[row, :length], mel_mask | whole_frames[:, None])
+        assert not hidden[row, length:, ~mel_mask].any()
+
+
+def test_masks_are_as_many_and_as_wide_as_asked():
+    masks = SpecAugment(time_fraction=1.0)
+    hidden = masks.time_mask(torch.full((2_000,), 1_000), 1_000, generator()).float()
+    count = ((hidden[:, 1:] > hidden[:, :-1]).sum(dim=1) + (hidden[:, 0] > 0)).float()
+    assert 8 < count.mean() <= 12  # twelve a row, of which some touch or have no width
+    assert hidden.mean() == pytest.approx(12 * 11 / 1_000, rel=0.15)
+    bands = masks.mel_mask(5_000, 80, generator()).float().mean(dim=0)
+    assert bands[30:50].mean() == pytest.approx(2 * 11 / 70, rel=0.2)
+
+
+def test_the_same_generator_masks_the_same():
+    mels, frames = torch.randn(3, 200, 80), torch.tensor([200, 150, 20])
+    one, two = (SpecAugment()(mels, frames, FILL, generator(5)) for _ in range(2))
+    assert torch.equal(one, two) and not torch.equal(one, mels)
+
+
+def test_strength_nought_masks_nothing():
+    mels = torch.randn(2, 300, 80)
+    assert torch.equal(SpecAugment().scaled(0)(mels, torch.tensor([300, 300]), FILL, generator()), mels)

@@ -9,10 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from asr.acoustic.phone_states import Biphones  # noqa: E402
-from asr.training.mmi import LatticeFreeMmi, log_denominator, log_of_chain  # noqa: E402
+from asr.acoustic.phone_states import Biphones, Runs  # noqa: E402
+from asr.training.mmi import LatticeFreeMmi, log_denominator, log_of_chain, phone_trigrams  # noqa: E402
 
 PHONES, STATES, FRAMES = 3, 7, torch.tensor([4, 3])  # two phones and the border
+INSIDE = torch.arange(4)[:, None] < FRAMES
+SEQUENCES = [np.array(ids) for ids in ([1, 2, 3], [3, 3, 1], [2], [1, 2, 2, 1, 3])]
 
 
 @pytest.fixture
@@ -60,17 +62,17 @@ def every_alignment(rows: torch.Tensor, first: list[int], rest: list[int]) -> to
     return torch.stack(sums).logsumexp(dim=0)
 
 
-def check(found: torch.Tensor, wanted: torch.Tensor, scores: torch.Tensor) -> None:
-    torch.testing.assert_close(found, wanted)
-    weights = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    mine, theirs = (torch.autograd.grad((value * weights).sum(), scores)[0] for value in (found, wanted))
-    torch.testing.assert_close(mine, theirs)
-    assert (mine[1, FRAMES[1] :] == 0).all()
+def check(found: tuple[torch.Tensor, torch.Tensor], wanted: torch.Tensor, scores: torch.Tensor) -> None:
+    """The value, and the gradient that comes with it against that of the plain sum by automatic differentiation."""
+    value, gradient = found
+    torch.testing.assert_close(value, wanted)
+    torch.testing.assert_close(gradient, torch.autograd.grad(wanted.sum(), scores)[0])
+    assert (gradient[1, FRAMES[1] :] == 0).all()
 
 
 def test_the_denominator_is_the_sum_over_every_path(scores, tables) -> None:
     wanted = torch.stack([every_path(row[:length], *tables) for row, length in zip(scores, FRAMES, strict=True)])
-    check(log_denominator(scores, FRAMES, *tables), wanted, scores)
+    check(log_denominator(scores.detach(), INSIDE, *tables), wanted, scores)
 
 
 def test_a_chain_is_the_sum_over_every_alignment(scores) -> None:
@@ -79,14 +81,63 @@ def test_a_chain_is_the_sum_over_every_alignment(scores) -> None:
     wanted = torch.stack(
         [every_alignment(scores[k, : FRAMES[k]], first[k, : lengths[k]].tolist(), rest[k].tolist()) for k in range(2)]
     )
-    check(log_of_chain(scores, FRAMES, first, rest, lengths), wanted, scores)
+    check(log_of_chain(scores.detach(), INSIDE, first, rest, lengths), wanted, scores)
+
+
+def plain_denominator(scores: torch.Tensor, trigrams: torch.Tensor, first: torch.Tensor, rest: torch.Tensor):
+    """The recursion of one row (T, K) in logarithms, for automatic differentiation."""
+    low = scores.new_tensor(-1e30)
+    size, log_trigrams = len(trigrams), trigrams.log()
+    sums = torch.full((size, size), -1e30, dtype=scores.dtype)  # [before last, last]
+    sums[0, 0] = 0
+    for row in scores:
+        moved = (sums[:, :, None] + log_trigrams).logsumexp(dim=0) + row[first]  # [last, next]
+        stayed = sums + row[rest]
+        moved = torch.cat([low.expand(size, 1), moved[:, 1:]], dim=1)
+        stayed = torch.cat([low.expand(size, 1), stayed[:, 1:]], dim=1)
+        sums = torch.logaddexp(moved, stayed)
+    return (sums + log_trigrams[:, :, 0]).logsumexp(dim=(0, 1))
+
+
+def plain_chain(scores: torch.Tensor, first: torch.Tensor, rest: torch.Tensor):
+    low = scores.new_tensor(-1e30)
+    sums = torch.cat([scores.new_zeros(1), low.expand(len(first))])
+    for row in scores:
+        moved = torch.logaddexp(sums[:-1] + row[first], sums[1:] + row[rest])
+        sums = torch.cat([low[None], moved])
+    return sums[-1]
+
+
+def test_value_and_gradient_are_those_of_the_plain_recursions(objective) -> None:
+    """Of a row of many utterances and of a padded one, weighted differently."""
+    mmi, alignments, biphones = objective
+    chains = [torch.from_numpy(np.stack(biphones.chain(alignments[k]))) for k in (0, 2)]
+    lengths = torch.tensor([chain.shape[1] for chain in chains])
+    first, rest = torch.stack([torch.nn.functional.pad(one, (0, 6 - one.shape[1])) for one in chains], dim=1)
+    frames = torch.tensor([30, 23])
+    rows = torch.randn(2, 30, len(biphones), generator=torch.Generator().manual_seed(3))
+    mine, theirs = (rows.clone().requires_grad_() for _ in range(2))
+    weights = torch.tensor([1.0, 0.3])
+    found = mmi(mine.log_softmax(dim=-1), frames, first, rest, lengths)
+    (found * weights).sum().backward()
+    scores = (theirs.log_softmax(dim=-1) - mmi.log_priors).double()
+    wanted = torch.stack(
+        [
+            plain_denominator(scores[k, : frames[k]], mmi.trigrams.double(), mmi.first, mmi.rest)
+            - plain_chain(scores[k, : frames[k]], first[k, : lengths[k]], rest[k, : lengths[k]])
+            for k in range(2)
+        ]
+    )
+    (wanted * weights).sum().backward()
+    torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-5, rtol=1e-4)
 
 
 @pytest.fixture
 def objective() -> tuple[LatticeFreeMmi, list[np.ndarray], Biphones]:
     alignments = [np.repeat(phones, 9) for phones in ([0, 1, 2, 0], [2, 1, 0], [0, 2, 0, 1])]
     biphones = Biphones.estimate(alignments, phones=3, stack=3, least_first=1, least_rest=1)
-    return LatticeFreeMmi(biphones, alignments), alignments, biphones
+    return LatticeFreeMmi(biphones, (Runs.of(one).phones for one in alignments)), alignments, biphones
 
 
 def test_what_was_said_becomes_likelier_than_the_rest(objective) -> None:
@@ -126,3 +177,11 @@ def test_a_long_utterance_does_not_underflow(objective) -> None:
     loss = mmi(4 * rows, torch.tensor([1_000]), first, rest, torch.tensor([first.shape[1]]))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(rows.grad).all() and loss.item() > 0
+
+
+def test_trigrams_are_probabilities_that_follow_the_counts() -> None:
+    table = phone_trigrams(SEQUENCES, 4)
+    np.testing.assert_allclose(table.sum(axis=-1), 1, atol=1e-6)
+    assert (table > 0).all()
+    assert table[1, 2].argmax() in (2, 3) and table[0, 2].argmax() == 0
+    assert phone_trigrams([], 4) == pytest.approx(1 / 4)

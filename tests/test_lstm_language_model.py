@@ -11,8 +11,7 @@ from asr.errors import ModelError, UsageError
 from asr.lm.lstm import WEIGHTS, LstmLanguageModel, generate
 from asr.lm.perplexity import measure_perplexity
 from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork
-from asr.training.language_export import export_language_model
-from asr.training.language_model import LanguageTrainingOptions, train_language_model
+from asr.training.language_model import LanguageTrainingOptions, export_language_model, train_language_model
 from asr.training.language_text import TextBatches, encode_texts
 
 SENTENCE = "the quick brown fox jumps over the lazy dog"
@@ -28,7 +27,7 @@ def trained(tmp_path_factory):
     file.write_text((SENTENCE + "\n") * 40)
     text = encode_texts([file], 100)
     config = LanguageConfig.for_vocabulary(len(text.words), size=32)
-    network, complete = train_language_model(text, config, OPTIONS, folder, precision="32-true")
+    network, complete = train_language_model(text, config, OPTIONS, folder, precision="float32")
     assert complete
     export_language_model(network, text, folder, OPTIONS)
     return folder, file, network
@@ -91,7 +90,7 @@ def test_a_run_goes_on_where_it_was_interrupted(trained, tmp_path, monkeypatch):
     options = LanguageTrainingOptions(0.0004, rows=4, steps=5)
 
     def run(folder, report=lambda progress: None, options=options):
-        return train_language_model(text, CONFIG, options, folder, report, precision="32-true", report_every=5)
+        return train_language_model(text, CONFIG, options, folder, report, precision="float32", report_every=5)
 
     def stop(progress):
         if progress.batch == 10:

@@ -15,32 +15,19 @@ from asr.cli.main import main
 from asr.errors import DataError
 from asr.training import checkpoint
 
-TINY = (
-    "--size",
-    "16",
-    "--look-ahead",
-    "1,0",
-    "--masks",
-    "0.5",
-    "--dropout",
-    "0.1",
-    "--views",
-    "2",
-    "--align-with",
-    "none",
-    "--variants",
-    "1",
-    "--batch-seconds",
-    "40",
-    "--threads",
-    "1",
-    "--workers",
-    "0",
-    "--precision",
-    "32-true",
-    "--device",
-    "cpu",
-)
+TINY = """
+[model]
+size = 16
+look_ahead_frames = [1, 0]
+dropout = 0.1
+[training]
+speeds = [1.0, 0.9]
+[rows]
+batch_seconds = 40
+[machine]
+precision = "float32"
+checkpoint_seconds = 0
+"""
 TORCHRUN = (
     "-m",
     "torch.distributed.run",
@@ -61,11 +48,14 @@ def table(tmp_path_factory):
     wavs = sorted(SAMPLES.glob("*.wav"))[:6]
     rows = [f"{wav.stem}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}" for wav in wavs]
     path.write_text("\n".join(["id\tpath\ttext", *rows]) + "\n")
+    path.with_name("tiny.toml").write_text(TINY)
     return path
 
 
 def arguments(table, run, *options):
-    return ["train", str(table), "--run", str(run), "--cache", str(table.parent / "cache"), *TINY, *options]
+    here = ("--cache", str(table.parent / "cache"), "--config", str(table.with_name("tiny.toml")))
+    usual = ("--align-with", "none", "--threads", "1", "--workers", "0", "--device", "cpu")
+    return ["train", str(table), "--run", str(run), *here, *usual, *options]
 
 
 def train(monkeypatch, table, run, *options):
@@ -86,7 +76,9 @@ def test_two_processes_learn_what_one_learns(table, tmp_path, monkeypatch, capsy
     dev = table.with_name("dev.tsv")
     dev.write_text(table.read_text().replace("\n", "\nagain-").removesuffix("again-"))
     options = ("--dev", str(dev), "--epochs", "3")
-    assert train(monkeypatch, table, tmp_path / "alone", *options, "--accumulate", "2", "--tensorboard") == 0
+    assert (
+        train(monkeypatch, table, tmp_path / "alone", *options, "--set", "machine.accumulate=2", "--tensorboard") == 0
+    )
     command = [sys.executable, *TORCHRUN, "asr", *arguments(table, tmp_path / "together", *options)]
     together = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert together.returncode == 0, together.stderr
@@ -117,7 +109,7 @@ def check_tensorboard(run, rows):
 
 def test_a_process_that_is_killed_ends_the_run_and_the_checkpoint_stands(table, tmp_path):
     run = tmp_path / "run"
-    options = ("--epochs", "5000", "--checkpoint-seconds", "0")
+    options = ("--epochs", "5000")
     command = [sys.executable, *TORCHRUN, "asr", *arguments(table, run, *options)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
         deadline = time.monotonic() + 200

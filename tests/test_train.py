@@ -4,43 +4,42 @@ import csv
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from conftest import SAMPLES, SPEECH_DATA
 
 from asr.data.manifest import load_audio, read_manifest
 
-SMALL = (
-    "--front",
-    "stack",
-    "--size",
-    "96",
-    "--look-ahead",
-    "1,1,0",
-    "--dropout",
-    "0",
-    "--masks",
-    "0",
-    "--changes",
-    "0",
-    "--views",
-    "1",
-    "--variants",
-    "1",
-    "--align-with",
-    "none",
-    "--batch-seconds",
-    "20",
-    "--threads",
-    "1",
-    "--workers",
-    "0",
-    "--precision",
-    "32-true",
-)
+SMALL = """
+[model]
+front = "stack"
+size = 96
+look_ahead_frames = [1, 1, 0]
+dropout = 0.0
+[training]
+speeds = [1.0]
+[rows]
+batch_seconds = 20
+[changes]
+room = 0.0
+noise = 0.0
+telephone = 0.0
+low_pass = 0.0
+least_gain_db = 0.0
+most_gain_db = 0.0
+warp = 0.0
+channel_db = 0.0
+[masks]
+mel_width = 0
+time_width_frames = 0
+[machine]
+precision = "float32"
+"""
 
 
 def process_of(*arguments):
@@ -85,8 +84,21 @@ def tables(tmp_path_factory, few_utterances):
 
 @pytest.fixture(scope="module")
 def small(tables):
-    """Options of a small model, trained on features that these tests share."""
-    return (*SMALL, "--cache", tables[0].parent / "cache")
+    """Options of a small model, trained on audio that these tests share."""
+    config = tables[0].parent / "small.toml"
+    config.write_text(SMALL)
+    return (
+        "--config",
+        config,
+        "--cache",
+        tables[0].parent / "cache",
+        "--threads",
+        "1",
+        "--workers",
+        "0",
+        "--align-with",
+        "none",
+    )
 
 
 def test_a_few_utterances_are_learnt_by_heart(asr, tables, small, tmp_path):
@@ -102,10 +114,10 @@ def test_a_few_utterances_are_learnt_by_heart(asr, tables, small, tmp_path):
         *small,
         "--epochs",
         "80",
-        "--batch-seconds",
-        "4",
-        "--learning-rate",
-        "0.005",
+        "--set",
+        "rows.batch_seconds=4",
+        "--set",
+        "training.learning_rate=0.005",
     )
     assert done.returncode == 0, done.stderr
     assert float(curve(run)[-1]["dev_wer"]) == 0.0
@@ -114,9 +126,9 @@ def test_a_few_utterances_are_learnt_by_heart(asr, tables, small, tmp_path):
     assert asr("export", run, "--output", model, "--name", "by-heart").returncode == 0
     for number, start in enumerate((run, model)):
         again = ("train", train, "--dev", dev, "--run", tmp_path / f"again-{number}", "--start-from", start, *small)
-        assert asr(*again, "--epochs", "1", "--learning-rate", "1e-9").returncode == 0
-        assert [float(row["dev_wer"]) for row in curve(again[5]) if row["dev_wer"]] == [0.0]
-        other_shape = asr(*again, "--size", "32", "--run", tmp_path / f"other-{number}")
+        assert asr(*again, "--epochs", "1", "--set", "training.learning_rate=1e-9").returncode == 0
+        assert [float(row["dev_wer"]) for row in curve(tmp_path / f"again-{number}") if row["dev_wer"]] == [0.0]
+        other_shape = asr(*again, "--set", "model.size=32", "--run", tmp_path / f"other-{number}")
         assert other_shape.returncode == 2 and "another shape" in other_shape.stderr
     nothing = asr("train", train, "--run", tmp_path / "new", "--start-from", tmp_path / "nowhere", *small)
     assert nothing.returncode == 1 and "neither a training run nor a model" in nothing.stderr
@@ -131,8 +143,8 @@ def test_a_few_utterances_are_learnt_by_heart(asr, tables, small, tmp_path):
 def uninterrupted(tables, small, tmp_path_factory):
     """Arguments of a training, and the folder of a run of it that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    seed = ("--seed", "3", "--cache", folder / "cache")  # features are of a seed, too
-    arguments = ("train", tables[0], *small, *seed, "--epochs", "60", "--checkpoint-seconds", "0")
+    often = ("--set", "training.seed=3", "--set", "machine.checkpoint_seconds=0", "--set", "changes.warp=0.1")
+    arguments = ("train", tables[0], *small, *often, "--epochs", "60")
     with process_of(*arguments, "--run", folder) as process:
         _, told = process.communicate(timeout=1_500)
     assert process.returncode == 0, told
@@ -158,36 +170,90 @@ def test_a_killed_run_resumes_with_the_same_curve(asr, uninterrupted, tmp_path, 
     assert curve(killed) == curve(whole)
 
 
-def test_states_are_learnt_then_set_apart_from_their_rivals(asr, tables, small, uninterrupted, tmp_path):
-    first, second, model = tmp_path / "first", tmp_path / "second", tmp_path / "model"
-    options = ("train", tables[0], "--dev", tables[1], *small, "--align-with", "rill-en-small", "--epochs", "2")
-    assert asr(*options, "--run", first).returncode == 0
-    assert float(curve(first)[-1]["aligned"]) > 0
-    done = asr(*options, "--run", second, "--discriminative", "--start-from", first)
-    assert done.returncode == 0, done.stderr
-    assert float(curve(second)[-1]["rivals"]) and float(curve(second)[-1]["phone_rivals"])
-    assert (second / "states.txt").read_bytes() == (first / "states.txt").read_bytes()
-    assert asr("export", second, "--output", model).returncode == 0
+def test_states_are_learnt_then_set_apart_from_everything_else(asr, tables, small, uninterrupted, tmp_path):
+    run, model = tmp_path / "run", tmp_path / "model"
+    options = ("train", tables[0], "--dev", tables[1], *small[:-1], "rill-en-small", "--epochs", "4")
+    assert asr(*options, "--run", run).returncode == 0
+    rows = curve(run)
+    assert [bool(row["states"]) for row in rows] == [True, True, False, False]
+    assert [bool(row["mmi"]) for row in rows] == [bool(row["frames"]) for row in rows] == [False, False, True, True]
+    assert all(float(row["phones"]) and float(row["characters"]) for row in rows)
+    assert asr("export", run, "--output", model).returncode == 0
     said = asr("align", SAMPLES / "greeting.wav", SAMPLES / "greeting.txt", "--model", model)
     assert said.returncode == 0 and len(said.stdout.splitlines()) == 7, said.stderr
 
-    for start, complaint in (("none", "needs alignments"), ("rill-en-small", "has not learnt states")):
-        stage = ("--run", tmp_path / start, "--discriminative", "--start-from", uninterrupted[1])
-        refused = asr(*options, "--align-with", start, *stage)
+    later = (*options, "--set", "training.mmi_from=0", "--start-from")
+    assert asr(*later, run, "--run", tmp_path / "later").returncode == 0
+    assert all(row["mmi"] and not row["states"] for row in curve(tmp_path / "later"))
+    assert (tmp_path / "later" / "states.txt").read_bytes() == (run / "states.txt").read_bytes()
+    for align, complaint in (("none", "needs alignments"), ("rill-en-small", "has not learnt states")):
+        refused = asr(*later, uninterrupted[1], "--align-with", align, "--run", tmp_path / align)
         assert refused.returncode == 2 and complaint in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_the_clock_ends_a_run(asr, tables, small, tmp_path):
+    done = asr("train", tables[0], *small, "--run", tmp_path, "--minutes", "0.05", "--set", "training.warm_up=0")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(open(tmp_path / "curve.csv", encoding="utf-8")))
+    assert float(rows[-1]["minutes"]) >= 0.05
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(1e-5, rel=0.01)
+
+
+def test_a_run_writes_the_settings_that_make_it_again(asr, tables, small, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    shares = ("--set", "rows.shares.books=0.5", "--epochs", "2")
+    assert asr("train", tables[0], *small, *shares, "--run", first).returncode == 0
+    assert 'books" = 0.5' in (first / "run.toml").read_text()
+    options = (*small[2:], "--config", first / "run.toml")
+    assert asr("train", tables[0], *options, "--run", again).returncode == 0
+    assert curve(first) == curve(again)
+    assert (first / "run.toml").read_bytes() == (again / "run.toml").read_bytes()
+
+
+def test_the_whole_recipe_runs(asr, tables, tmp_path):
+    """Rooms, noise, masks, states passed, all losses, both stages: with a small network of the shipped shape."""
+    random = np.random.default_rng(0)
+    for name, length in (("noise", 40_000), ("rooms", 8_000)):
+        (tmp_path / name).mkdir()
+        sound = random.normal(0, 0.05, length) * np.exp(-np.arange(length) / (1_500 if name == "rooms" else 1e9))
+        soundfile.write(tmp_path / name / "one.wav", np.clip(sound, -1, 1), 16_000)
+    with tarfile.open(tmp_path / "noise.tar", "w") as tar:
+        tar.add(tmp_path / "noise" / "one.wav", "one.wav")
+    sizes = ("--set", "model.size=16", "--set", "rows.batch_seconds=10")
+    often = ("--set", "changes.room=1", "--set", "changes.noise=1", "--set", "changes.telephone=1")
+    options = ("--noise", tmp_path / "noise.tar", "--rooms", tmp_path / "rooms", "--epochs", "4", "--workers", "0")
+    done = asr("train", tables[0], "--dev", tables[1], "--run", tmp_path / "run", *sizes, *often, *options)
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in curve(tmp_path / "run") if row["loss"]]
+    assert np.isfinite([float(row["loss"]) for row in rows]).all()
+    assert rows[0]["states"] and rows[-1]["mmi"]
 
 
 def test_other_settings_do_not_resume(asr, tables, small, tmp_path):
     train, _ = tables
     asr("train", train, "--run", tmp_path, *small, "--epochs", "1")
-    refused = asr("train", train, "--run", tmp_path, *small, "--epochs", "1", "--learning-rate", "0.5")
+    refused = asr("train", train, "--run", tmp_path, *small, "--epochs", "1", "--set", "training.learning_rate=0.5")
     assert refused.returncode == 2
     assert "learning_rate" in refused.stderr
 
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--look-ahead much", "--epochs 0", "--device quantum", "--precision 7"],
+    [
+        "--set model.look_ahead_frames=much",
+        "--epochs 0",
+        "--device quantum",
+        "--set machine.precision=7",
+        "--set machine.precision=seven",
+        "--set model.units=3",
+        "--set units=3",
+        "--set network.size=3",
+        "--set training.learning_rate=-1",
+        "--set model.phone_layer=9",
+        "--set rows.shares.books=much",
+        "--config nowhere.toml",
+    ],
 )
 def test_impossible_settings_are_usage_errors(asr, tables, small, tmp_path, arguments):
     done = asr("train", tables[0], "--run", tmp_path, *small, *arguments.split())
@@ -195,13 +261,13 @@ def test_impossible_settings_are_usage_errors(asr, tables, small, tmp_path, argu
     assert done.stderr.strip().splitlines()[-1].startswith("asr: ")
 
 
-def test_what_cannot_be_learnt_from_is_named(asr, few_utterances, tmp_path):
+def test_what_cannot_be_learnt_from_is_named(asr, few_utterances, small, tmp_path):
     (wav, text), *_ = few_utterances
     rows = [(wav, text), (wav, " ".join([text] * 40)), (wav, "7 digits"), (tmp_path / "nowhere.wav", "hello")]
     table = tmp_path / "table.tsv"
     lines = [f"{number}\t{path}\t{text}\n" for number, (path, text) in enumerate(rows)]
     table.write_text("id\tpath\ttext\n" + "".join(lines), encoding="utf-8")
-    done = asr("train", table, "--run", tmp_path / "run", *SMALL, "--epochs", "1")
+    done = asr("train", table, "--run", tmp_path / "run", *small[:2], *small[4:], "--epochs", "1")
     assert done.returncode == 0, done.stderr
     rejected = {row.split("\t")[0]: row for row in (tmp_path / "run" / "rejected.tsv").read_text().splitlines()[1:]}
     assert set(rejected) == {"1", "2", "3"}

@@ -154,8 +154,8 @@ def test_trainings_are_searched_and_reported(tmp_path, monkeypatch, capsys):
         "none",
         "--pruner",
         "none",
-        "--precision",
-        "32-true",
+        "--set",
+        "machine.precision=float32",
     )
     assert tune(monkeypatch, *arguments, "--trials", 2) == 0
     best = json.loads((study / "best.json").read_text())
@@ -169,7 +169,7 @@ def test_trainings_are_searched_and_reported(tmp_path, monkeypatch, capsys):
     assert tune(monkeypatch, "--study", study, "--report") == 0
     assert (study / "report.html").is_file()
     capsys.readouterr()
-    assert tune(monkeypatch, *arguments, "--trials", 2, "--views", 2) == 2
+    assert tune(monkeypatch, *arguments, "--trials", 2, "--set", "losses.phones=2") == 2
     assert "other settings (about)" in capsys.readouterr().err
 
 

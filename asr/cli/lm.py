@@ -125,8 +125,12 @@ def train_lstm(
     with training_extra():
         import torch
 
-        from asr.training.language_export import export_language_model
-        from asr.training.language_model import LanguageTrainingOptions, Progress, train_language_model
+        from asr.training.language_model import (
+            LanguageModelProgress,
+            LanguageTrainingOptions,
+            export_language_model,
+            train_language_model,
+        )
         from asr.training.language_text import encode_texts
     from rich.console import Console
 
@@ -157,7 +161,7 @@ def train_lstm(
     config = LanguageConfig.for_vocabulary(len(text.words), size, layers, dropout)
     console.print(f"{text.size:,} words of text, {len(text.words):,} known")
 
-    def report(progress: Progress) -> None:
+    def report(progress: LanguageModelProgress) -> None:
         measured = "" if progress.perplexity is None else f", held-out perplexity {progress.perplexity:.1f}"
         console.print(
             f"batch {progress.batch} of {progress.batches}: {progress.loss:.3f} nats a word, "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.options import AlignWith, LanguageModelFolder
+from asr.cli.train import Config, Set
 
 if TYPE_CHECKING:
     from asr.tuning.decoding_trial import DecodingTrial
@@ -45,14 +46,13 @@ def tune(
     noise: Annotated[Path | None, typer.Option(help="A tar of noise recordings.")] = None,
     rooms: Annotated[Path | None, typer.Option(help="A tar of room responses.")] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of features and alignments to share. [default: STUDY/cache]")
+        Path | None, typer.Option(help="Folder of audio and alignments to share. [default: STUDY/cache]")
     ] = None,
-    variants: Annotated[int, typer.Option(help="Versions of each recording; all but one augmented.", min=1)] = 1,
     align_with: AlignWith = None,
-    views: Annotated[int, typer.Option(help="Views of each utterance in a batch, 1 or 2.")] = 1,
+    config: Config = None,
+    change: Set = None,
     seed: Annotated[int, typer.Option(help="Of the search and of every training.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bfloat16 where it is fast), 32-true, bf16-mixed.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of a worker. [default: 1 with several workers]", min=1)
     ] = None,
@@ -66,7 +66,6 @@ def tune(
 
     from rich.console import Console
 
-    from asr.acoustic.folder import DEFAULT_MODEL
     from asr.cli.options import training_extra
     from asr.errors import UsageError
 
@@ -85,37 +84,29 @@ def tune(
         raise UsageError("give tables to learn from, or --decoder MODEL to tune the decoding of a model; not both")
     if goal not in GOALS:
         raise UsageError(f"--minimise {goal} is unknown; give {', '.join(GOALS)}")
-    align_with = align_with or DEFAULT_MODEL
     if decoder is not None:
         dimensions, trial = _decoding(study, space, decoder, dev, lm, every)
         goal = "wer"
         about = {"model": decoder, "lm": str(lm), "dev": str(dev), "every": every}
     else:
+        from asr.acoustic.folder import DEFAULT_MODEL
+        from asr.data.prepare import RecipeOptions
+        from asr.training.options import read_settings
+        from asr.tuning.training_trial import TrainingTrial
+
+        align_with = align_with or DEFAULT_MODEL
         dimensions = _space(space, decoding=False)
-        trial = _training(
-            study,
-            tables,
-            dev,
-            noise,
-            rooms,
-            cache or study / "cache",
-            variants,
-            align_with,
-            views,
-            seed,
-            goal,
-            device,
-            precision,
-            threads or (1 if workers > 1 else None),
-        )
+        settings = read_settings(config, [*(change or []), f"training.seed={seed}"])
+        recipe = RecipeOptions(tuple(tables), dev, noise, rooms, settings.training.speeds, align_with)
+        threads = threads or (1 if workers > 1 else None)
+        trial = TrainingTrial(study, recipe, cache or study / "cache", goal, settings, device, threads)
         about = {
             "tables": [str(table) for table in tables],
             "dev": str(dev),
             "noise": str(noise),
             "rooms": str(rooms),
-            "variants": variants,
             "align_with": align_with,
-            "views": views,
+            "settings": settings.tables(),
         }
     options = StudyOptions(dimensions, GOALS[goal], about, sampler, pruner, seed)
     with only_one(study):
@@ -147,41 +138,17 @@ def _decoding(
     return _space(space, decoding=True), trial()
 
 
-def _training(
-    study: Path,
-    tables: list[Path],
-    dev: Path,
-    noise: Path | None,
-    rooms: Path | None,
-    cache: Path,
-    variants: int,
-    align_with: str,
-    views: int,
-    seed: int,
-    goal: str,
-    device: str,
-    precision: str,
-    threads: int | None,
-) -> TrainingTrial:
-    from asr.data.prepare import RecipeOptions
-    from asr.tuning.training_trial import TrainingTrial
-
-    recipe = RecipeOptions(tuple(tables), dev, noise, rooms, variants, align_with, seed)
-    return TrainingTrial(study, recipe, cache, goal, views, None, seed, device, precision, threads)
-
-
 def _prepare(trial: TrainingTrial, workers: int, console) -> None:
-    """Compute features and alignments once, before workers want them."""
+    """Decode and align once, before workers want it."""
     from asr.cli.train import bar
     from asr.data.prepare import prepare, write_rejected
-    from asr.tuning.training_trial import USUAL, model_config
 
     with bar(console) as shown:
         task = shown.add_task("aligning", visible=False)
         corpus, _ = prepare(
             trial.recipe,
             trial.cache,
-            model_config(USUAL),
+            trial.settings.model,
             workers,
             lambda done, total: shown.update(task, completed=done, total=total, visible=done < total),
         )

@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 
 from asr.acoustic.folder import DEFAULT_MODEL
-from asr.data.alignments import AlignmentStore, PhoneAligner, align_manifest
-from asr.data.augment_audio import Augmenter
-from asr.data.batches import Corpus
-from asr.data.compute_features import build_features
+from asr.data.alignments import PhoneAligner, align_manifest
+from asr.data.build_audio import SPEEDS, build_audio
 from asr.data.manifest import AudioLocation, Manifest, Rejected, Utterance, decode, merge, read_manifest
 from asr.data.shar import find_shards, take_census
-from asr.data.stream import Augmentation, StreamedCorpus
+from asr.data.stream import StreamedSet
+from asr.data.training_set import StoredSet
 from asr.errors import DataError, UsageError
 from asr.models.acoustic import AcousticConfig
 from asr.words.lexicon import Lexicon
@@ -33,9 +32,8 @@ class RecipeOptions:
     dev: Path | None = None
     noise: Path | None = None  # tar of noise recordings: mixed under speech, and learnt as what is not speech
     rooms: Path | None = None  # tar of room responses
-    variants: int = 4  # of every recording; the first is as recorded, the others are augmented
+    speeds: tuple[float, ...] = SPEEDS  # of every recording, the first being 1
     align_with: str = DEFAULT_MODEL  # name or folder of a model, or NO_ALIGNMENT
-    seed: int = 0
 
 
 def prepare(
@@ -46,14 +44,14 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     parts: int = 1,
     device: str | torch.device = "cpu",
-) -> tuple[Corpus | StreamedCorpus, Corpus | None]:
-    """Compute, or find in ``cache``, all that training reads; return the training and the dev corpus.
+) -> tuple[StoredSet | StreamedSet, StoredSet | None]:
+    """Decode, or find in ``cache``, all that training reads; return the training and the dev set.
 
-    Where the tables are folders of lhotse Shar, nothing is computed before: training streams them.
+    Where the tables are folders of lhotse Shar, nothing is decoded before: training streams them.
 
     Args:
         options: the data.
-        cache: folder of features and alignments; a killed preparation goes on from there.
+        cache: folder of audio and alignments; a killed preparation goes on from there.
         config: of the model that will be trained.
         workers: processes.
         progress: called with (aligned, all) utterances while alignment goes on.
@@ -63,56 +61,38 @@ def prepare(
         DataError: a table, tar or cache that cannot be used, or an utterance in both the training and the dev tables.
     """
     dev_manifest = read_manifest(options.dev) if options.dev else None
+    dev = None
+    if dev_manifest:
+        dev = StoredSet([build_audio(cache / "dev", dev_manifest.utterances, workers=workers)], Lexicon.load())
     if any(table.is_dir() for table in options.tables):
-        streamed = _streamed(options, cache, config, workers, parts)
-        return streamed, _dev(dev_manifest, options, cache, config, workers)
+        return _streamed(options, cache, config, workers, parts), dev
     manifests = [read_manifest(table) for table in options.tables]
     manifest = merge(manifests)
     if dev_manifest:
         _check_apart(manifest, dev_manifest)
     lexicon = Lexicon.load()
-    augmenter = Augmenter(options.noise, options.rooms, options.seed)
     sources = {f"train-{number}": one.utterances for number, one in enumerate(manifests)}
     if options.noise:
         sources["noise"] = noise_utterances(options.noise, config.frontend.sample_rate)
-    stores = [
-        build_features(cache / name, utterances, augmenter, options.variants, workers, config.frontend)
-        for name, utterances in sources.items()
-    ]
-    alignments: AlignmentStore | None = None
+    stores = [build_audio(cache / name, utterances, options.speeds, workers) for name, utterances in sources.items()]
+    alignments, doubts = None, {}
     if options.align_with != NO_ALIGNMENT:
         aligner = PhoneAligner.load(options.align_with, lexicon.pronounce, device)
         alignments = align_manifest(manifest, aligner, cache / "alignments", workers, progress)
-    corpus = Corpus(stores, config, lexicon, alignments)
-    corpus.rejected = manifest.rejected + corpus.rejected
-    return corpus, _dev(dev_manifest, options, cache, config, workers)
+        doubts = alignments.doubts({one.id: one.source for one in manifest.utterances})
+    training = StoredSet(stores, lexicon, alignments, doubts)
+    training.rejected = manifest.rejected + training.rejected
+    return training, dev
 
 
-def _dev(
-    manifest: Manifest | None, options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int
-) -> Corpus | None:
-    if manifest is None:
-        return None
-    clean = Augmenter(None, None, options.seed)
-    store = build_features(cache / "dev", manifest.utterances, clean, 1, workers, config.frontend)
-    return Corpus([store], config, Lexicon.load())
-
-
-def _streamed(options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int, parts: int) -> StreamedCorpus:
+def _streamed(options: RecipeOptions, cache: Path, config: AcousticConfig, workers: int, parts: int) -> StreamedSet:
     tables = [table for table in options.tables if not table.is_dir()]
     if tables:
         raise UsageError(
             f"{tables[0]} is no folder, others are: give tables, or folders of Shar; asr shar makes one of the other"
         )
     shards = find_shards(options.tables)
-    noises = None
-    if options.noise:
-        clean = Augmenter(None, None, options.seed)
-        noise = noise_utterances(options.noise, config.frontend.sample_rate)
-        noises = build_features(cache / "shar-noise", noise, clean, 1, workers, config.frontend)
-    augmentation = Augmentation(options.noise, options.rooms, options.seed, wanted=options.variants > 1)
-    census = take_census(shards, config, cache / "shar.json")
-    return StreamedCorpus(shards, census, config, augmentation, noises, workers, parts)
+    return StreamedSet(shards, take_census(shards, config, cache / "shar.json"), options.speeds, workers, parts)
 
 
 def noise_utterances(tar: Path, sample_rate: int) -> tuple[Utterance, ...]:

@@ -23,8 +23,8 @@ from lhotse import CutSet
 from lhotse.audio.backend import LibsndfileBackend, audio_backend
 from lhotse.cut import Cut
 
-from asr.data.augment_audio import SPEEDS
-from asr.data.features import read_json, write_json
+from asr.data.audio_store import read_json, write_json
+from asr.data.build_audio import SPEEDS
 from asr.data.manifest import Rejected
 from asr.data.tars import is_ended
 from asr.errors import AudioError, DataError
@@ -61,10 +61,6 @@ class Census:
     duration_bins: tuple[float, ...]  # seconds, between buckets
     mean: np.ndarray  # (mels,) float32
     std: np.ndarray  # (mels,) float32
-
-    def frames(self, variant: int = 0) -> np.ndarray:
-        """As of a feature store: how much the mean and deviation weigh beside those of others."""
-        return np.array([1])
 
 
 def find_shards(folders: Sequence[Path]) -> tuple[Shard, ...]:

@@ -1,4 +1,4 @@
-"""Training batches streamed from Shar folders: read, decoded, augmented and turned into log-mel by worker processes.
+"""Training batches streamed from Shar folders: read, decoded and laid out in rows by worker processes.
 
 A step of training learns from a batch in parts, by one process or by several (see `asr.training.processes`). Every part
 has a stream of its own, and each stream its workers; they share out the shards, so that of two no one reads the same in
@@ -13,81 +13,46 @@ import functools
 import itertools
 import signal
 import sys
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from asr.data.augment_audio import SPEEDS, Augmenter
-from asr.data.batches import Batch, Heard, collate
-from asr.data.compute_features import PartComputer
-from asr.data.features import FeatureStore
+from asr.acoustic.forced_alignment import Alignment
+from asr.data.build_audio import SPEEDS, as_int16, at_speed
 from asr.data.manifest import Rejected
+from asr.data.rows import Batch, Place, RowOptions, Spoken, Step, collate, plan_rows
 from asr.data.shar import Census, Shard, doubt, read_cuts, samples_of
+from asr.data.training_set import TextEncoder
 from asr.errors import AudioError, DataError, UsageError
 from asr.models.acoustic import AcousticConfig
 from asr.words.lexicon import Lexicon
 from asr.words.text import normalise
-from asr.words.tokens import CHARACTERS, PHONES, WORD_BORDER, TokenTable
 
-BUFFERED_BATCHES = 4  # in each bucket, encoded: among them a batch is drawn
+BUFFERED_BATCHES = 8  # of audio, encoded: they are laid out in rows together
 LEAST_BUFFERED = 200  # utterances
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What workers do to recordings; `Augmenter` tells how. None of it: as recorded."""
+class StreamStep(NamedTuple):
+    """A step: where it is in the streams, and what they are made with."""
 
-    noise: Path | None = None
-    rooms: Path | None = None
-    seed: int = 0
-    wanted: bool = True
-
-
-class Place(NamedTuple):
-    """Of a part of a step: where it is in the stream, and what the stream is made with."""
-
-    step: int
-    part: int
+    number: int
     seed: int
     batch_seconds: float
 
 
-class Uncounted(Sequence):
-    """As many examples as there are, though none of them is in memory."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index):
-        raise UsageError(
-            "Shar folders are streamed and cannot be looked through: "
-            "--discriminative, --segment-seconds and --share want tables"
-        )
-
-
-class StreamedCorpus:
-    """In training what a `Corpus` is, but not in memory. It has no forced alignments."""
+class StreamedSet:
+    """A `asr.data.training_set.TrainingSet` that is not in memory. It has no forced alignments."""
 
     def __init__(
         self,
         shards: Sequence[Shard],
         census: Census,
-        config: AcousticConfig,
-        augmentation: Augmentation,
-        noises: FeatureStore | None = None,
+        speeds: Sequence[float] = SPEEDS,
         workers: int = 2,
         parts: int = 1,
     ) -> None:
@@ -96,9 +61,7 @@ class StreamedCorpus:
         Args:
             shards: as `find_shards` gives them.
             census: of them.
-            config: of the model.
-            augmentation: of the recordings.
-            noises: recordings in which nothing is said.
+            speeds: of the recordings; in each pass over the corpus an utterance has the next one.
             workers: processes of each stream; 0: this one does their work.
             parts: of a step, each with its own stream.
         Raises:
@@ -111,45 +74,34 @@ class StreamedCorpus:
                 f"{max(1, workers)} each): give fewer --workers, or write smaller shards"
             )
         self.shards = tuple(shard._replace(size=size) for shard, size in zip(shards, census.sizes, strict=True))
-        self.config, self.augmentation, self.workers, self.parts = config, augmentation, workers, parts
-        self.census = census
-        self.seconds = census.seconds
-        self.examples = Uncounted(census.utterances)
+        self.census, self.speeds, self.workers = census, tuple(speeds), workers
+        self.seconds, self.utterances = census.seconds, census.utterances
         self.rejected: tuple[Rejected, ...] = census.rejected
-        self.stores = (census,)  # for the mean and deviation of the mels
-        self.biphones = None
-        self._noises = noises
-        self._readers: dict[Place, _Reader] = {}  # each under the place it gives next
+        self._readers: dict[tuple[StreamStep, int], _Reader] = {}  # each under the step and part it gives next
 
-    def alignments(self) -> Iterator[np.ndarray]:
-        """None: nobody has aligned what is streamed."""
+    def alignments(self) -> Iterator[Alignment]:
+        """None: what is streamed is not aligned."""
         return iter(())
 
-    def noises(self) -> list[np.ndarray]:
-        """Log-mel frames (F, M) of the recordings in which nothing is said."""
-        return [self._noises.mels(index) for index in range(len(self._noises))] if self._noises else []
+    def normalisation(self, config: AcousticConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each mel, as the census measured them."""
+        return self.census.mean, self.census.std
 
-    def plan(
-        self, seed: int, epoch: int, batch_seconds: float, shares: Mapping[str, float] | None = None
-    ) -> list[list[Place]]:
-        """The places of an epoch's steps, one for each part; a batch has at most ``batch_seconds`` of audio."""
-        if shares:
-            return self.examples[0]
-        steps = max(1, round(self.seconds / batch_seconds))
-        seconds = batch_seconds / self.parts
-        return [
-            [Place(epoch * steps + step, part, seed, seconds) for part in range(self.parts)] for step in range(steps)
-        ]
+    def plan(self, options: RowOptions, config: AcousticConfig, seed: int, epoch: int) -> list[StreamStep]:
+        """The places of an epoch's steps. Raises UsageError for options that need to know all utterances."""
+        if options.shares or options.recording_seconds:
+            raise UsageError("Shar folders are streamed: shares of sources and long recordings are of tables alone")
+        steps = max(1, round(self.seconds / options.batch_seconds))
+        return [StreamStep(epoch * steps + step, seed, options.batch_seconds) for step in range(steps)]
 
-    def collate(self, members: Sequence[Place], random: np.random.Generator | None = None) -> Batch:
-        """The batch at a place; ``random`` is not used. Raises `DataError` for a torn shard, a dead worker."""
-        (place,) = members
-        reader = self._readers.pop(place, None)
+    def batch(self, step: StreamStep, part: int, parts: int, config: AcousticConfig) -> Batch:
+        """The batch of a part at a step. Raises `DataError` for a torn shard, a dead worker."""
+        reader = self._readers.pop((step, part), None)
         if reader is None:
-            dataset = SharStream(self.shards, self.config, self.census, self.augmentation, self.parts, place)
-            reader = _Reader(dataset, self.workers)
+            stream = SharStream(self.shards, config, self.census, self.speeds, part, parts, step)
+            reader = _Reader(stream, self.workers)
         batch = reader.take()
-        self._readers[place._replace(step=place.step + 1)] = reader
+        self._readers[step._replace(number=step.number + 1), part] = reader
         return batch
 
 
@@ -160,23 +112,24 @@ class Fault(NamedTuple):
 
 
 class SharStream(IterableDataset):
-    """Batches of one part of the steps from a place on, without end; or from one of several workers, every so many."""
+    """Batches of one part of the steps from a step on, without end; or from one of several workers, every so many."""
 
     def __init__(
         self,
         shards: Sequence[Shard],
         config: AcousticConfig,
         census: Census,
-        augmentation: Augmentation,
+        speeds: Sequence[float],
+        part: int,
         parts: int,
-        place: Place,
+        start: StreamStep,
     ) -> None:
         super().__init__()
-        self.shards, self.config, self.augmentation, self.parts, self.place = shards, config, augmentation, parts, place
-        self.duration_bins = list(census.duration_bins)
-        buckets = len(self.duration_bins) + 1
+        self.shards, self.config, self.speeds = shards, config, tuple(speeds)
+        self.part, self.parts, self.start = part, parts, start
+        self.options = RowOptions(batch_seconds=start.batch_seconds / parts)
         mean = census.seconds / census.utterances
-        self.buffer = max(LEAST_BUFFERED, int(BUFFERED_BATCHES * buckets * place.batch_seconds / mean))
+        self.buffer = max(LEAST_BUFFERED, int(BUFFERED_BATCHES * self.options.batch_seconds / mean))
 
     def __iter__(self) -> Iterator[Batch | Fault]:
         info = get_worker_info()
@@ -189,25 +142,46 @@ class SharStream(IterableDataset):
             yield Fault(str(error))
 
     def _batches(self, worker: int, workers: int) -> Iterator[Batch]:
-        unit, units = self.place.part * workers + worker, self.parts * workers
-        cuts = _Cuts(self.shards, self.config, unit, units, self.place.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a small corpus that a buffer holds more than once
-            sampler = DynamicBucketingSampler(
-                cuts,
-                max_duration=self.place.batch_seconds,
-                duration_bins=self.duration_bins,
-                shuffle=True,
-                buffer_size=self.buffer,
-                seed=self.place.seed * 1_000_003 + unit,
-                world_size=1,
-                rank=0,
-            )
-            batches = enumerate(sampler)
-            hear = _Ear(self.config, self.augmentation)
-            for number, batch in itertools.islice(batches, self.place.step // workers, None):
-                random = np.random.default_rng((self.place.seed, unit, number))
-                yield collate(self.config, hear(batch), random)
+        unit, units = self.part * workers + worker, self.parts * workers
+        cuts = iter(_Cuts(self.shards, self.config, unit, units, self.start.seed))
+        decoder = _Decoder(self.config, self.speeds)
+        passed = 0
+        for turn in itertools.count():
+            held = list(itertools.islice(cuts, self.buffer))
+            random = np.random.default_rng((self.start.seed, unit, turn))
+            speeds = [decoder.speed(cut) for cut in held]
+            frames = [self._frames(cut, speed) for cut, speed in zip(held, speeds, strict=True)]
+            utterances = [(k, speeds[k], frames[k]) for k in random.permutation(len(held)).tolist()]
+            for step in plan_rows(utterances, random, self.options, self.config):
+                passed += 1
+                if passed > self.start.number // workers:
+                    yield self._collated(step, held, decoder)
+
+    def _frames(self, cut: Cut, speed: float) -> int:
+        samples = cut.duration / speed * self.config.frontend.sample_rate
+        return -(-int(samples) // self.config.frame_samples) + 1  # decoders differ by some samples
+
+    def _collated(self, step: Step, held: Sequence[Cut], decoder: _Decoder) -> Batch:
+        """Rows without what cannot be decoded."""
+        found: dict[int, Spoken] = {}
+        reason = ""
+        for place in (place for row in step.rows for place in row.places):
+            try:
+                found[place.utterance] = decoder(held[place.utterance])
+            except AudioError as error:
+                reason = f"shard {held[place.utterance].shard}: {error}"
+                print(f"left out of {reason}", file=sys.stderr, flush=True)
+        kept = [
+            row._replace(places=tuple(place for place in row.places if place.utterance in found)) for row in step.rows
+        ]
+        kept = [row for row in kept if row.places]
+        if not kept:
+            raise DataError(f"nothing in a batch could be decoded; the last, of {reason}")
+
+        def spoken(place: Place) -> Spoken:
+            return found[place.utterance]
+
+        return collate(kept, step.length, spoken, self.config)
 
 
 class _Cuts:
@@ -232,36 +206,23 @@ def _lexicon() -> Lexicon:
     return Lexicon.load()
 
 
-class _Ear:
-    """Turns cuts into features and targets."""
+class _Decoder:
+    """Turns cuts into samples and targets."""
 
-    def __init__(self, config: AcousticConfig, augmentation: Augmentation) -> None:
-        self.wanted, self.rate = augmentation.wanted, config.frontend.sample_rate
-        augmenter = Augmenter(augmentation.noise, augmentation.rooms, augmentation.seed)
-        self.computer = PartComputer(augmenter, config.frontend)
-        self.lexicon = _lexicon()
-        self.characters, self.phones = TokenTable(CHARACTERS), TokenTable(PHONES)
+    def __init__(self, config: AcousticConfig, speeds: Sequence[float]) -> None:
+        self.speeds, self.rate = speeds, config.frontend.sample_rate
+        self.encode = TextEncoder(_lexicon())
 
-    def __call__(self, cuts: CutSet) -> list[Heard]:
-        heard, reason = [], ""
-        for cut in cuts:
-            # In each pass a third of the utterances has each speed, and no utterance is changed as in another pass.
-            turn = 1 + len(SPEEDS) * cut.times_heard + zlib.crc32(cut.id.encode()) % len(SPEEDS)
-            try:
-                samples = samples_of(cut, self.rate)
-                mels, speed, reason = self.computer.features(samples, cut.id, turn if self.wanted else 0)
-            except AudioError as error:
-                reason = str(error)
-            if reason:
-                print(f"left out of shard {cut.shard}: {reason}", file=sys.stderr, flush=True)
-                continue
-            text = normalise(" ".join(one.text for one in cut.supervisions if one.text is not None))
-            spoken = [phone for word in text.split() for phone in self.lexicon.pronounce(word)[0]]
-            letters = self.characters.encode(text.replace(" ", WORD_BORDER))
-            heard.append(Heard(mels, np.array(letters, int), np.array(self.phones.encode(spoken), int), None, speed))
-        if not heard:
-            raise DataError(f"nothing in a batch from shard {cut.shard} could be decoded; the last: {reason}")
-        return heard
+    def speed(self, cut: Cut) -> float:
+        """In each pass every speed is that of as many utterances, and each utterance has another than in the last."""
+        return self.speeds[(cut.times_heard + zlib.crc32(cut.id.encode())) % len(self.speeds)]
+
+    def __call__(self, cut: Cut) -> Spoken:
+        """Raises AudioError for a recording that cannot be decoded."""
+        speed = self.speed(cut)
+        samples = as_int16(at_speed(samples_of(cut, self.rate), speed))
+        text = normalise(" ".join(one.text for one in cut.supervisions if one.text is not None))
+        return Spoken(samples, *self.encode(text), None, speed)
 
 
 class _Reader:
@@ -279,7 +240,7 @@ class _Reader:
             )
         )
         # The loader begins with worker 0, whoever's turn it was.
-        for _ in range(dataset.place.step % max(1, workers)):
+        for _ in range(dataset.start.number % max(1, workers)):
             self.take()
 
     def take(self) -> Batch:

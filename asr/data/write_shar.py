@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lhotse import SupervisionSegment
+import numpy as np
+import soundfile
+from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio.backend import LibsndfileBackend, audio_backend
 from lhotse.shar import SharWriter
 
-from asr.data.augment_audio import SAMPLE_RATE, in_memory
 from asr.data.manifest import Rejected, Utterance, load_audio
 from asr.errors import AudioError, UsageError
+from asr.models.frontend import FrontendConfig
 
 
 def write_shar(
@@ -37,7 +40,7 @@ def write_shar(
     with audio_backend(LibsndfileBackend()), SharWriter(folder, {"recording": format}, shard_size) as writer:
         for utterance in utterances:
             try:
-                cut = in_memory(load_audio(utterance, SAMPLE_RATE), utterance.id)
+                cut = in_memory(load_audio(utterance, FrontendConfig.sample_rate), utterance.id)
             except AudioError as error:
                 rejected.append(Rejected(utterance.id, 0, str(error)))
                 continue
@@ -56,3 +59,10 @@ def write_shar(
             writer.write(cut)
             progress()
     return rejected
+
+
+def in_memory(samples: np.ndarray, name: str) -> MonoCut:
+    """A lhotse cut of (N,) samples that never touches a disk."""
+    wav = io.BytesIO()
+    soundfile.write(wav, samples, FrontendConfig.sample_rate, format="WAV", subtype="FLOAT")
+    return Recording.from_bytes(wav.getvalue(), name).to_cut()

@@ -13,7 +13,7 @@ from asr.files import write_whole
 from asr.models.acoustic import AcousticConfig, AcousticModel
 
 FILE = "checkpoint.pt"
-AVERAGED_PREFIX = "module.model."  # of the acoustic model's weights inside AveragedModel(Objective)
+MODEL_PREFIX = "model."  # of the acoustic model's weights inside an objective
 
 
 def save(folder: Path, content: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ def save(folder: Path, content: dict[str, Any]) -> None:
 
 
 def load(
-    folder: Path, device: torch.device | str = "cpu", needed: Sequence[str] = ("config", "options", "averaged", "step")
+    folder: Path, device: torch.device | str = "cpu", needed: Sequence[str] = ("config", "settings", "averaged", "step")
 ) -> dict[str, Any] | None:
     """The content of the last checkpoint, with at least what is ``needed``, or None when there is none.
 
@@ -62,9 +62,9 @@ def averaged_model(folder: Path) -> AcousticModel:
         raise DataError(f"{folder} has no {FILE}: give the folder of a training run")
     model = AcousticModel(AcousticConfig.from_dict(content["config"]))
     weights = {
-        name.removeprefix(AVERAGED_PREFIX): value
+        name.removeprefix(MODEL_PREFIX): value
         for name, value in content["averaged"].items()
-        if name.startswith(AVERAGED_PREFIX)
+        if name.startswith(MODEL_PREFIX)
     }
     model.load_state_dict(weights)
     return model.eval()

@@ -1,4 +1,4 @@
-"""The learning curve of a run: a CSV that grows as training goes on, and its picture."""
+"""The learning curve of a run: a CSV that grows as training goes on, its picture, and the same for TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,25 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from asr.errors import UsageError
 from asr.files import write_whole
+from asr.training.losses import LOSSES
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "audio_hours",
-    "minutes",
-    "learning_rate",
-    "loss",
-    "characters",
-    "phones",
-    "aligned",
-    "consistency",
-    "rivals",
-    "phone_rivals",
-    "dev_wer",
-    "dev_cer",
-    "dev_per",
-)
+PROGRESS = ("step", "epoch", "audio_hours", "minutes", "learning_rate")
+DEV = ("dev_wer", "dev_cer", "dev_per")
+COLUMNS = (*PROGRESS, "loss", *LOSSES, *DEV)
 
 
 class LearningCurve:
@@ -63,17 +51,12 @@ class LearningCurve:
         if time.monotonic() - self._drawn < every_seconds:
             return
         self._drawn = time.monotonic()
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
 
         rows = self.rows()
-        figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-        for axis, names in (
-            (losses, ("loss", "characters", "phones", "aligned", "consistency", "rivals", "phone_rivals")),
-            (errors, COLUMNS[-3:]),
-        ):
+        figure = Figure(figsize=(11, 4), layout="constrained")
+        losses, errors = figure.subplots(1, 2)
+        for axis, names in ((losses, ("loss", *LOSSES)), (errors, DEV)):
             for name in names:
                 points = [(float(row["audio_hours"]), float(row[name])) for row in rows if row[name]]
                 if points:
@@ -87,4 +70,22 @@ class LearningCurve:
         errors.set_ylabel("dev error rate, greedy")
         errors.set_ylim(0, 1.05)
         write_whole(self.picture, lambda file: figure.savefig(file, dpi=110, format="png"))
-        pyplot.close(figure)
+
+
+class TensorBoardLog:
+    """Event files in the folder ``tensorboard`` of a run; a resumed run takes back what came after its checkpoint."""
+
+    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+        """Open the log; raises UsageError if TensorBoard is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError("--tensorboard needs tensorboard: pip install 'rill-asr[train]'") from error
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1 if resume_step else None)
+
+    def add(self, step: int, **values: Any) -> None:
+        """Write a row of the curve: losses, error rates, learning rate and hours, each under its own name."""
+        for name, value in values.items():
+            group = "dev" if name in DEV else "progress" if name in PROGRESS else "loss"
+            self._writer.add_scalar(f"{group}/{name.removeprefix('dev_')}", value, step)
+        self._writer.flush()

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from asr.errors import DataError, UsageError
 from asr.interrupt import deferred_interrupt
+from asr.lm.lstm import write_lstm_language_model
 from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork, LanguageState
 from asr.training import checkpoint
-from asr.training.device import open_device
 from asr.training.language_text import EncodedText, TextBatches
 from asr.training.optimiser import learning_rate, parameter_groups
+from asr.training.processes import open_device, supports_bfloat16
 
 NEEDED = ("config", "options", "words", "step", "network", "optimiser", "batches", "state")
 SAVE_SECONDS = 60.0
@@ -51,7 +52,7 @@ class LanguageTrainingOptions:
         return max(1, round(self.million_words * 1e6 / (self.rows * self.steps)))
 
 
-class Progress(NamedTuple):
+class LanguageModelProgress(NamedTuple):
     """How far training has come."""
 
     batch: int
@@ -66,7 +67,7 @@ def train_language_model(
     config: LanguageConfig,
     options: LanguageTrainingOptions,
     folder: Path,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[LanguageModelProgress], None] = lambda progress: None,
     device: str = "cpu",
     precision: str = "auto",
     report_every: int = 100,
@@ -80,7 +81,7 @@ def train_language_model(
         folder: of the checkpoint, kept up to date every minute.
         report: told every ``report_every`` batches.
         device: for Fabric.
-        precision: for Fabric; "auto" is bfloat16 where the device is fast at it.
+        precision: auto, which is bfloat16 where the device is fast at it, or float32.
         report_every: batches.
     Returns:
         The network, and whether training is complete; False after Ctrl-C.
@@ -90,7 +91,8 @@ def train_language_model(
     """
     if options.shares and len(options.shares) != len(text.streams):
         raise UsageError(f"{len(text.streams)} texts need as many shares, got {len(options.shares)}")
-    fabric = open_device(device, precision)
+    fabric = open_device(device)
+    short = precision == "auto" and supports_bfloat16(fabric.device)
     torch.manual_seed(options.seed)
     network = LanguageModelNetwork(config)
     optimiser = torch.optim.AdamW(parameter_groups(network, options.weight_decay), betas=(0.9, 0.98), foreach=True)
@@ -120,7 +122,7 @@ def train_language_model(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, options.batches, options.learning_rate, options.warm_up)
             state = LanguageState(*(part.detach().float() * kept[:, None] for part in state))
-            with fabric.autocast():
+            with torch.autocast(fabric.device.type, torch.bfloat16, enabled=short):
                 log_probs, state = network.log_probs(words.long(), following.long(), state)
             loss = -log_probs.mean()
             if not math.isfinite(loss.item()):
@@ -134,7 +136,7 @@ def train_language_model(
             if step % report_every == 0 or last:
                 speed = counted * words.numel() / (time.monotonic() - begun)
                 measured = perplexity(network, text.held_out) if last or step % (10 * report_every) == 0 else None
-                report(Progress(step, options.batches, total / counted, speed, measured))
+                report(LanguageModelProgress(step, options.batches, total / counted, speed, measured))
                 total, counted, begun = 0.0, 0, time.monotonic()
             if last or interrupted() or time.monotonic() - saved > SAVE_SECONDS:
                 save()
@@ -183,3 +185,17 @@ def _listed(value: Any) -> Any:
 def trained_parameters(network: LanguageModelNetwork) -> int:
     """How many numbers the network has."""
     return sum(map(Tensor.numel, network.parameters()))
+
+
+def export_language_model(
+    network: LanguageModelNetwork, text: EncodedText, folder: Path, options: LanguageTrainingOptions
+) -> None:
+    """Write the folder that recognition loads without torch: words, weights, matrices in 8 bits, and `config.json`."""
+    weights = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
+    about = {
+        "size": network.config.size,
+        "layers": network.config.layers,
+        "parameters": trained_parameters(network),
+        "million_words_seen": options.million_words,
+    }
+    write_lstm_language_model(folder, text.words, network.config.bands, weights, about)

@@ -1,113 +1,179 @@
-"""What training minimises."""
+"""What training minimises: a list of losses with their weights. Another one is a class and a line of `LossWeights`."""
 
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asr.data.batches import IGNORED, Batch
+from asr.acoustic.phone_states import Biphones
+from asr.data.rows import Batch, frame_targets
 from asr.models.acoustic import AcousticModel, LogProbs
 from asr.models.encoder import EncoderState
-from asr.training.discriminative import Rivals
+from asr.training.mmi import LatticeFreeMmi
+
+IGNORED = -100  # target of a frame whose state is not known
+CTC, STATES, MMI = "ctc", "states", "mmi"  # stages of training: nothing is aligned; states; sequences of states
+
+
+class Output(NamedTuple):
+    """What losses look at."""
+
+    log_probs: LogProbs  # (B, T, V), the delay taken off
+    frame_probs: Tensor  # (B, T, K) of the head that cross-entropy has to itself beside lattice-free MMI; else T = 0
+    batch: Batch
+    objective: Objective
+
+
+class Loss(Protocol):
+    """One term of the sum; its name is that of its line in `LossWeights`."""
+
+    stages: ClassVar[tuple[str, ...]]  # in which it counts
+
+    def __call__(self, output: Output) -> Tensor:
+        """Nats, summed over the batch's frames."""
+
+
+class Characters:
+    """CTC (Graves et al. 2006) of the characters: an open vocabulary, and the greedy decoder."""
+
+    stages = (CTC, STATES, MMI)
+
+    def __call__(self, output: Output) -> Tensor:
+        batch = output.batch
+        return ctc(output.log_probs.characters, batch.frames, batch.characters, batch.character_lengths)
+
+
+class Phones:
+    """CTC of the phones."""
+
+    stages = (CTC, STATES, MMI)
+
+    def __call__(self, output: Output) -> Tensor:
+        batch = output.batch
+        return ctc(output.log_probs.phones, batch.frames, batch.phones, batch.phone_lengths)
+
+
+class States:
+    """Cross-entropy of each frame's state, as an alignment has it.
+
+    CTC from scratch says nothing but blank for a hundred hours of audio; this teaches phones within one.
+    """
+
+    stages = (STATES,)
+
+    def __call__(self, output: Output) -> Tensor:
+        return output.objective.cross_entropy(output.log_probs.states, output.batch)
+
+
+class Frames:
+    """The same on a head of its own, which holds the network while MMI takes the states away (Povey et al. 2016)."""
+
+    stages = (MMI,)
+
+    def __call__(self, output: Output) -> Tensor:
+        return output.objective.cross_entropy(output.frame_probs, output.batch)
+
+
+class Mmi:
+    """Lattice-free maximum mutual information; see `asr.training.mmi`."""
+
+    stages = (MMI,)
+
+    def __call__(self, output: Output) -> Tensor:
+        batch, objective = output.batch, output.objective
+        pair = batch.run_before, batch.run_phones
+        chain = objective.first[pair], objective.rest[pair]
+        return objective.mmi(output.log_probs.states, batch.frames, *chain, batch.run_counts).sum()
+
+
+def weighed(loss: type[Loss], weight: float) -> Any:
+    """A line of `LossWeights`."""
+    return field(default=weight, metadata={"loss": loss()})
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each task counts; all losses are in nats a frame."""
+    """How much each loss counts; all are in nats a frame. The curve's columns and its picture follow from this list."""
 
-    characters: float
-    phones: float
-    aligned: float = 0.0
-    consistency: float = 0.2
-    rivals: float = 0.0
-    phone_rivals: float = 0.0
+    characters: float = weighed(Characters, 0.1)
+    phones: float = weighed(Phones, 0.3)
+    states: float = weighed(States, 1.0)
+    frames: float = weighed(Frames, 0.3)
+    mmi: float = weighed(Mmi, 1.0)
+
+    def of_stage(self, stage: str) -> dict[str, float]:
+        """The weights above 0 of a stage's losses; where CTC is alone, its two heads count in full."""
+        weights = {name: getattr(self, name) for name, loss in LOSSES.items() if stage in loss.stages}
+        return {name: 1.0 if stage == CTC else weight for name, weight in weights.items() if weight}
 
 
-CTC_PART = 0.1  # of the CTC score kept beside CTC-CRF, so that it stays anchored (Xiang & Ou 2019)
-
-
-def loss_weights(states: bool, discriminative: bool = False) -> LossWeights:
-    """The weights of the tasks.
-
-    CTC from scratch says nothing but blank for a hundred hours of audio; cross-entropy against aligned states teaches
-    phones within one. So where there are states they lead, and the CTC heads follow. A discriminative stage weighs
-    every transcript against its rivals, with cross-entropy beside it to hold it (Povey et al. 2016).
-    """
-    if not states:
-        return LossWeights(characters=0.6, phones=1.0)
-    if discriminative:
-        return LossWeights(characters=0.15, phones=0.5, aligned=0.3, rivals=1.0, phone_rivals=0.5 / (1 + CTC_PART))
-    return LossWeights(characters=0.15, phones=0.15, aligned=1.0)
+LOSSES: dict[str, Loss] = {one.name: one.metadata["loss"] for one in fields(LossWeights)}
 
 
 class Outcome(NamedTuple):
     """What an objective makes of a batch."""
 
     log_probs: LogProbs  # (B, T, V), the delay taken off
-    losses: dict[str, Tensor]  # nats a frame, by task
-    state: EncoderState  # after the batch's last frame, padding included
+    losses: dict[str, Tensor]  # nats, summed over frames, by name
+    state: EncoderState  # after the batch's last frame
 
 
 class Objective(nn.Module):
-    """An acoustic model and the tasks it learns."""
+    """An acoustic model and what its losses need beside it."""
 
-    def __init__(self, model: AcousticModel, views: int = 1, rivals: Rivals | None = None) -> None:
+    def __init__(
+        self, model: AcousticModel, biphones: Biphones | None = None, mmi: LatticeFreeMmi | None = None
+    ) -> None:
         """Put an objective over a model.
 
         Args:
             model: what is trained.
-            views: how many times in a row a training batch holds the same utterances, differently augmented.
-            rivals: of a discriminative stage, for a model with states; None for none. Cross-entropy then has a head of
-                its own, as sequence training takes the other one away from frame probabilities.
+            biphones: of a model with states.
+            mmi: of a run with a stage of lattice-free MMI.
         """
         super().__init__()
         self.model = model
-        self.views = views
-        self.rivals = rivals
-        self.frame_head = deepcopy(model.state_head) if rivals else None
+        self.mmi = mmi
+        self.frame_head = deepcopy(model.state_head) if mmi else None
+        if biphones:
+            for name in ("first", "rest"):
+                self.register_buffer(name, torch.from_numpy(getattr(biphones, name)), persistent=False)
 
-    def forward(self, mels: Tensor, batch: Batch, state: EncoderState | None = None) -> Outcome:
-        """Masked mels of a batch, heard after what led to ``state``, or after nothing."""
-        config = self.model.config
+    def forward(
+        self, mels: Tensor, batch: Batch, names: list[str] | tuple[str, ...] = (), state: EncoderState | None = None
+    ) -> Outcome:
+        """Run the network and the losses of ``names``.
+
+        Args:
+            mels: (B, F, M) log-mel frames of the batch, changed and masked.
+            batch: its targets.
+            names: of losses.
+            state: what earlier audio led to; None: nothing was heard.
+        """
         outputs, state = self.model.encode(mels, state or self.model.encoder.initial_state(len(mels)))
-        rows = slice(config.delay_frames, config.delay_frames + batch.aligned.shape[1])
-        outputs = [output[rows] for output in outputs]  # (T, B, H)
+        outputs = [output[self.model.config.delay_frames :] for output in outputs]  # (T, B, H)
         log_probs = self.model.heads(outputs)
-        frames = batch.frames.sum()
-        losses = {
-            "characters": _ctc(log_probs.characters, batch.frames, batch.characters, batch.character_lengths) / frames,
-            "phones": _ctc(log_probs.phones, batch.frames, batch.phones, batch.phone_lengths) / frames,
-        }
-        if config.states:
-            frame_probs = log_probs.states
-            if self.frame_head is not None:
-                frame_probs = self.frame_head(outputs[-1]).float().log_softmax(dim=-1).transpose(0, 1)  # (B, T, K)
-            losses["aligned"] = functional.nll_loss(
-                frame_probs.flatten(0, 1), batch.aligned.flatten(), ignore_index=IGNORED, reduction="sum"
-            ) / (batch.aligned != IGNORED).sum().clamp(min=1)
-        if self.training and self.rivals is not None:
-            losses |= {task: nats / frames for task, nats in self.rivals(log_probs, batch).items()}
-        if self.training and self.views == 2:
-            heads = log_probs.characters, log_probs.phones
-            losses["consistency"] = sum(_disagreement(head, batch.frames) for head in heads) / frames
-        return Outcome(log_probs, losses, state)
+        frame_probs = log_probs.states[:, :0]
+        if "frames" in names:
+            frame_probs = self.frame_head(outputs[-1]).float().log_softmax(dim=-1).transpose(0, 1)
+        output = Output(log_probs, frame_probs, batch, self)
+        return Outcome(log_probs, {name: LOSSES[name](output) for name in names}, state)
+
+    def cross_entropy(self, log_probs: Tensor, batch: Batch) -> Tensor:
+        """Of states (B, T, K) against the batch's alignment, summed over the frames that are aligned."""
+        targets = frame_targets(batch, self.first, self.rest, log_probs.shape[1], IGNORED)
+        return functional.nll_loss(log_probs.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+    def start_mmi(self) -> None:
+        """Let the head for cross-entropy begin where the states are now."""
+        self.frame_head.load_state_dict(self.model.state_head.state_dict())
 
 
-def _disagreement(log_probs: Tensor, frames: Tensor) -> Tensor:
-    """How differently two views of the same utterances are heard, summed over frames: CR-CTC (Yao et al. 2024)."""
-    one, other = log_probs.chunk(2)
-    divergences = [
-        functional.kl_div(guess, target.detach(), reduction="none", log_target=True).sum(dim=-1)
-        for guess, target in ((one, other), (other, one))
-    ]  # (B, T) each
-    heard = torch.arange(log_probs.shape[1], device=frames.device) < frames[: len(one), None]
-    return (sum(divergences) * heard).sum()
-
-
-def _ctc(log_probs: Tensor, frames: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+def ctc(log_probs: Tensor, frames: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """The CTC loss (Graves et al. 2006) of a batch, summed; 0 where a target does not fit."""
     return functional.ctc_loss(log_probs.transpose(0, 1), targets, frames, lengths, reduction="sum", zero_infinity=True)

@@ -1,14 +1,62 @@
-"""Processes that train one model together: who they are, what they agree on, and whose part of a step is whose."""
+"""Where training computes, and with whom: the device, and the processes that train one model together."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor
 
 from asr.errors import DataError, UsageError
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LOSS_SCALE = 1_024.0  # in 16 bits: fixed, as a scale that adapts waits for the device at every step
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 pays: arithmetic in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def open_device(device: str, patience_minutes: float = 30.0) -> Fabric:
+    """Fabric on one device, or on one for each of the processes that torchrun started.
+
+    Args:
+        device: auto, cpu, cuda or mps.
+        patience_minutes: how long a process waits for the others before it gives up.
+    Raises:
+        UsageError: no such device here.
+    """
+    try:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if processes == 1:
+            return Fabric(accelerator=device, devices=1)
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        strategy = DDPStrategy(timeout=timedelta(minutes=patience_minutes))
+        fabric = Fabric(accelerator=device, devices=here, num_nodes=processes // here, strategy=strategy)
+        fabric.launch()
+        return fabric
+    except (ValueError, RuntimeError) as error:  # RuntimeError: a device that this machine lacks
+        raise UsageError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+
+
+def short_float(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type for matrix products, None for float32; raises UsageError for a precision there is not.
+
+    On CUDA float16, which the persistent kernels of cuDNN's LSTM need; on a CPU bfloat16 where it is in hardware.
+    """
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "bfloat16" if supports_bfloat16(device) else "float32"
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; give auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]
 
 
 class Team:
@@ -18,27 +66,53 @@ class Team:
     parts one after the other. What is learnt depends on the number of parts, not on who learns from them.
     """
 
-    def __init__(self, fabric: Fabric, accumulate: int = 1) -> None:
-        """Join the processes that ``fabric`` was launched in; raises UsageError if ``accumulate`` is below 1."""
+    def __init__(self, fabric: Fabric, accumulate: int = 1, precision: str = "auto") -> None:
+        """Join the processes that ``fabric`` was launched in.
+
+        Raises UsageError if ``accumulate`` is below 1, or for a precision there is not.
+        """
         if accumulate < 1:
             raise UsageError(f"a batch is learnt from in at least one part, got accumulate {accumulate}")
         self.fabric = fabric
+        self.device = fabric.device
         self.processes = fabric.world_size
         self.parts = self.processes * accumulate
         self.mine = range(fabric.global_rank * accumulate, (fabric.global_rank + 1) * accumulate)
+        self._short = short_float(precision, fabric.device)
+        self.loss_scale = LOSS_SCALE if self._short is torch.float16 else 1.0
 
     @property
     def first(self) -> bool:
         """Whether this is the process that measures and writes files."""
         return self.fabric.global_rank == 0
 
+    def autocast(self) -> AbstractContextManager:
+        """In which matrix products are short where that pays."""
+        return torch.autocast(self.device.type, self._short, enabled=self._short is not None)
+
+    def there(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the device, without waiting for it."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
     def total(self, *numbers: float) -> list[float]:
         """Each number summed over all processes."""
         if self.processes == 1:
             return list(numbers)
-        sums = torch.tensor(numbers, dtype=torch.float64, device=self.fabric.device)
+        sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(sums)
         return sums.tolist()
+
+    def sum_gradients(self, parameters: list[Tensor]) -> None:
+        """Give all processes the sum of their gradients."""
+        if self.processes == 1:
+            return
+        used = [one for one in parameters if one.grad is not None]
+        flat = torch.cat([one.grad.flatten() for one in used])
+        torch.distributed.all_reduce(flat)
+        for one, part in zip(used, flat.split([one.numel() for one in used]), strict=True):
+            one.grad.copy_(part.view_as(one))
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from asr.data.augment_mels import MelAugment
-from asr.data.batches import Corpus
+from asr.data.augment import read_recordings
 from asr.data.prepare import RecipeOptions, prepare
-from asr.data.specaugment import SpecAugment
-from asr.models.acoustic import AcousticConfig
-from asr.training.device import open_device
-from asr.training.loop import Progress, Trainer
-from asr.training.options import TrainOptions
-from asr.training.processes import Team
-from asr.training.tbptt_plan import SegmentOptions
-from asr.tuning.study import Attempt, Settings
-from asr.words.tokens import CHARACTERS, PHONES
+from asr.data.training_set import StoredSet
+from asr.training.loop import fit
+from asr.training.options import Settings, TrainingProgress
+from asr.training.processes import Team, open_device
+from asr.training.run import prepare_run
+from asr.tuning.study import Attempt
+from asr.tuning.study import Settings as Values
 
 LOOK_AHEAD_FRAMES = 2  # of every layer but the last
-# What `asr train` takes where the space says nothing.
-USUAL: Settings = {
-    "epochs": 30,
-    "batch_seconds": 80.0,
-    "learning_rate": 1e-3,
-    "size": 384,
-    "layers": 5,
-    "dropout": 0.1,
-    "masks": 0.7,
-    "changes": 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -41,13 +28,10 @@ class TrainingTrial:
 
     folder: Path  # of the study
     recipe: RecipeOptions
-    cache: Path  # of features and alignments
+    cache: Path  # of audio and alignments
     goal: str  # wer, cer or per
-    views: int = 1
-    segments: SegmentOptions | None = None
-    seed: int = 0
+    settings: Settings  # of what is not searched
     device: str = "auto"
-    precision: str = "auto"
     threads: int | None = None
 
     def __call__(self) -> TrainingTrial:
@@ -56,46 +40,39 @@ class TrainingTrial:
             torch.set_num_threads(self.threads)
         return self
 
-    def value(self, attempt: Attempt, settings: Settings) -> float:
-        """The dev error rate at the end of a training; every epoch's is told on the way.
+    def value(self, attempt: Attempt, settings: Values) -> float:
+        """The dev error rate at the end of a training; every epoch's is reported on the way.
 
         Raises:
             TrialPruned: others were better by then.
             DataError: the loss became infinite, or the data cannot be used.
         """
-        settings = USUAL | settings
-        config, options = model_config(settings), self._options(settings)
-        corpus, dev = self._corpora
-        trainer = Trainer(
-            run_folder(self.folder, attempt.run),
-            corpus.for_model(config),
-            dev.for_model(config),
-            config,
-            options,
-            Team(open_device(self.device, self.precision)),
-        )
+        data, dev, noises, rooms = self._data
+        chosen = with_values(self.settings, settings)
+        team = Team(open_device(self.device), chosen.machine.accumulate, chosen.machine.precision)
+        folder = run_folder(self.folder, attempt.run)
+        run = prepare_run(folder, data, dev, chosen, team, noises=noises, rooms=rooms)
         told = 0
 
         def tell() -> None:
             nonlocal told
-            rows = [row for row in trainer.curve.rows() if row["dev_wer"]]
+            rows = [row for row in run.logs[0].rows() if row["dev_wer"]]
             for row in rows[told:]:
-                attempt.tell(int(row["epoch"]) / options.epochs, float(row[f"dev_{self.goal}"]))
+                attempt.tell(int(row["epoch"]) / chosen.training.epochs, float(row[f"dev_{self.goal}"]))
             told = len(rows)
 
-        def look(progress: Progress) -> None:
+        def look(progress: TrainingProgress) -> None:
             attempt.look_after()
             if progress.epoch > told:
                 tell()
 
-        trainer.fit(look)
+        fit(run, look, chosen.machine.checkpoint_seconds)
         tell()
-        last = [row for row in trainer.curve.rows() if row["dev_wer"]][-1]
-        weights = sum(weight.numel() for weight in trainer.model.parameters())
+        last = [row for row in run.logs[0].rows() if row["dev_wer"]][-1]
         attempt.note(
-            minutes=trainer.minutes,
-            weights=weights,
-            audio_hours=trainer.audio_seconds / 3600,
+            minutes=run.minutes,
+            weights=sum(weight.numel() for weight in run.model.parameters()),
+            audio_hours=run.audio_seconds / 3600,
             wer=float(last["dev_wer"]),
             cer=float(last["dev_cer"]),
             per=float(last["dev_per"]),
@@ -103,20 +80,9 @@ class TrainingTrial:
         return float(last[f"dev_{self.goal}"])
 
     @cached_property
-    def _corpora(self) -> tuple[Corpus, Corpus]:
-        return prepare(self.recipe, self.cache, model_config(USUAL))
-
-    def _options(self, settings: Settings) -> TrainOptions:
-        return TrainOptions(
-            epochs=int(settings["epochs"]),
-            batch_seconds=settings["batch_seconds"],
-            learning_rate=settings["learning_rate"],
-            masks=SpecAugment().scaled(settings["masks"]),
-            changes=MelAugment().scaled(settings["changes"]),
-            views=self.views,
-            segments=self.segments,
-            seed=self.seed,
-        )
+    def _data(self) -> tuple[StoredSet, StoredSet, list[np.ndarray], list[np.ndarray]]:
+        recordings = (read_recordings(source) for source in (self.recipe.noise, self.recipe.rooms))
+        return *prepare(self.recipe, self.cache, self.settings.model), *recordings
 
 
 def run_folder(study: Path, number: int) -> Path:
@@ -124,15 +90,28 @@ def run_folder(study: Path, number: int) -> Path:
     return study / "runs" / f"{number:04d}"
 
 
-def model_config(settings: Settings) -> AcousticConfig:
-    """The network that settings describe: every layer but the last looks ahead."""
-    layers = int(settings["layers"])
-    ahead = (LOOK_AHEAD_FRAMES,) * (layers - 1) + (0,)
-    return AcousticConfig(
-        len(CHARACTERS),
-        len(PHONES),
-        size=int(settings["size"]),
-        look_ahead_frames=ahead,
-        phone_layer=max(1, layers - 1),
-        dropout=settings["dropout"],
+def with_values(settings: Settings, values: Values) -> Settings:
+    """Settings with the values of a trial; every layer but the last looks ahead."""
+    model, training, rows = {}, {}, {}
+    for name, value in values.items():
+        if name == "layers":
+            model["look_ahead_frames"] = (LOOK_AHEAD_FRAMES,) * (int(value) - 1) + (0,)
+            model["phone_layer"] = max(1, int(value) - 1)
+        elif name == "size":
+            model[name] = int(value)
+        elif name == "dropout":
+            model[name] = value
+        elif name == "epochs":
+            training[name] = int(value)
+        elif name == "learning_rate":
+            training[name] = value
+        elif name == "batch_seconds":
+            rows[name] = value
+    return replace(
+        settings,
+        model=replace(settings.model, **model),
+        training=replace(settings.training, **training),
+        rows=replace(settings.rows, **rows),
+        changes=settings.changes.scaled(values.get("changes", 1.0)),
+        masks=settings.masks.scaled(values.get("masks", 1.0)),
     )
