@@ -20,9 +20,8 @@ from pathlib import Path
 from measuring import SAMPLES, parser, report
 
 from asr.data.manifest import AudioLocation, Utterance
-from asr.data.shar import find_shards, take_census
+from asr.data.shar import find_shards, take_census, write_shar
 from asr.data.stream import StreamedSet, StreamStep
-from asr.data.write_shar import write_shar
 from asr.models.acoustic import AcousticConfig
 from asr.words.text import normalise
 from asr.words.tokens import CHARACTERS, PHONES

@@ -13,10 +13,9 @@ from asr.data.build_audio import build_audio
 from asr.data.manifest import AudioLocation, Utterance
 from asr.data.prepare import RecipeOptions, prepare
 from asr.data.rows import LEAST_PAUSE, MOST_PAUSE, Place, Row, RowOptions, collate
-from asr.data.shar import find_shards, take_census
+from asr.data.shar import find_shards, take_census, write_shar
 from asr.data.stream import StreamedSet, StreamStep, _Cuts, _lexicon
 from asr.data.training_set import StoredSet
-from asr.data.write_shar import write_shar
 from asr.errors import DataError, UsageError
 from asr.models.acoustic import AcousticConfig
 from asr.training.loop import fit

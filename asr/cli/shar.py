@@ -32,7 +32,7 @@ def shar(
         from asr.cli.train import bar
         from asr.data.manifest import merge, read_manifest
         from asr.data.prepare import write_rejected
-        from asr.data.write_shar import write_shar
+        from asr.data.shar import write_shar
     console = Console(stderr=True)
     manifest = merge([read_manifest(table) for table in tables])
     order = np.random.default_rng(seed).permutation(len(manifest.utterances))

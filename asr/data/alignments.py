@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 FILE_NAME = "alignments.jsonl"
 STORE_VERSION = 2  # 1 held PocketSphinx's alignments
 BATCH_FRAMES = {"cpu": 2_000, "cuda": 150_000}  # acoustic frames, with padding, that are aligned at once
-MEL_FRAMES = 3  # in an acoustic frame
 # A transcript of something else raises the mismatch of clear speech by three nats and that of strong accents by one;
 # within a source right transcripts keep within a few times the distance from the median to the upper quartile.
 SPREADS = 4.0
@@ -195,13 +194,6 @@ class AlignmentStore(Mapping[str, Alignment]):
             raise KeyError(utterance_id)
         phones = np.array(_PHONES.encode(line["phones"].split()))
         return Alignment(phones, np.array(line["ends"]), np.array(line["words"]), line["mismatch"])
-
-    def phones(self, utterance_id: str) -> np.ndarray | None:
-        """(F,) int8: the phone id of each mel frame, 0 for silence; None when it is not aligned."""
-        alignment = self.get(utterance_id)
-        if alignment is None:
-            return None
-        return np.repeat(alignment.phones.astype(np.int8), MEL_FRAMES * (alignment.ends - alignment.starts))
 
 
 def mismatch_limits(mismatches: Sequence[float], sources: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Folders of lhotse Shar: a corpus too large for memory, as shards that are streamed from disk.
+"""Folders of lhotse Shar, written and read: a corpus too large for memory, as shards that are streamed from disk.
 
 A shard is a pair of files: `cuts.000000.jsonl.gz` says what is in it, `recording.000000.tar` holds the audio. Before
 training every shard is looked at once: `take_census` counts and times the utterances without decoding them.
@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 import soxr
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio.backend import LibsndfileBackend, audio_backend
 from lhotse.cut import Cut
+from lhotse.shar import SharWriter
 
 from asr.data.audio_store import read_json, write_json
 from asr.data.build_audio import SPEEDS
-from asr.data.manifest import Rejected
+from asr.data.manifest import Rejected, Utterance, load_audio
 from asr.data.tars import is_ended
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, DataError, UsageError
 from asr.models.acoustic import AcousticConfig
-from asr.models.frontend import LogMel
+from asr.models.frontend import FrontendConfig, LogMel
 from asr.words.text import normalise, unusable_characters
 
 FORMAT = 1
@@ -61,6 +64,50 @@ class Census:
     duration_bins: tuple[float, ...]  # seconds, between buckets
     mean: np.ndarray  # (mels,) float32
     std: np.ndarray  # (mels,) float32
+
+
+def write_shar(
+    utterances: Iterable[Utterance],
+    folder: Path,
+    shard_size: int = 1_000,
+    format: str = "flac",
+    progress: Callable[[], None] = lambda: None,
+) -> list[Rejected]:
+    """Write utterances in their order as shards of at most `shard_size`, and give those that cannot be decoded.
+
+    Shuffle a large corpus before: a batch is drawn from what lies near each other, in several shards at a time.
+
+    Raises:
+        UsageError: `folder` holds something already, or `format` is none of flac and wav.
+    """
+    if format not in ("flac", "wav"):
+        raise UsageError(f"shards are written in flac or wav, not in {format}; lhotse shar export knows others")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    rejected = []
+    with audio_backend(LibsndfileBackend()), SharWriter(folder, {"recording": format}, shard_size) as writer:
+        for utterance in utterances:
+            try:
+                cut = _in_memory(load_audio(utterance, FrontendConfig.sample_rate), utterance.id)
+            except AudioError as error:
+                rejected.append(Rejected(utterance.id, 0, str(error)))
+                continue
+            cut.supervisions = [
+                SupervisionSegment(
+                    utterance.id,
+                    utterance.id,
+                    0,
+                    cut.duration,
+                    text=utterance.text,
+                    speaker=utterance.speaker or None,
+                    custom={"source": utterance.source} if utterance.source else None,
+                )
+            ]
+            cut.id = utterance.id
+            writer.write(cut)
+            progress()
+    return rejected
 
 
 def find_shards(folders: Sequence[Path]) -> tuple[Shard, ...]:
@@ -233,3 +280,10 @@ def _measure(shards: Sequence[Shard], config: AcousticConfig) -> tuple[np.ndarra
 
 def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _in_memory(samples: np.ndarray, name: str) -> MonoCut:
+    """A lhotse cut of (N,) samples that never touches a disk."""
+    wav = io.BytesIO()
+    soundfile.write(wav, samples, FrontendConfig.sample_rate, format="WAV", subtype="FLOAT")
+    return Recording.from_bytes(wav.getvalue(), name).to_cut()
