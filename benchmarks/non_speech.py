@@ -1,6 +1,6 @@
 """False words in recordings without speech.
 
-    python benchmarks/non_speech.py NOISE.tar [--model NAME_OR_PATH]
+    python benchmarks/non_speech.py NOISE.tar [--model NAME_OR_PATH] [--engine int8]
 
 Transcribes every recording of a tar, ten minutes of digital silence and ten of white noise at -40 dB of full scale, and
 prints words a minute, with the worst recordings.
@@ -33,8 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("noise", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--engine", default="int8")
     options = parser.parse_args()
-    recognizer = Recognizer.load(options.model)
+    recognizer = Recognizer.load(options.model, engine=options.engine)
     rate = recognizer.sample_rate
     silence = np.zeros(MINUTES * 60 * rate, np.float32)
     white = np.random.default_rng(0).normal(0, 0.01, len(silence)).astype(np.float32)
