@@ -3,7 +3,7 @@
 The network has learnt from recordings of ordinary levels, and its word errors double where the same speech comes 40 dB
 weaker. So a block of audio is amplified by as much as the loudest sound of late falls short of ordinary speech, but by
 no more than keeps the noise floor, the weakest block of the last seconds, as weak as in an ordinary recording: noise
-alone is not made loud. What is loud enough passes unchanged, sample by sample.
+alone is not made loud. What is louder than quiet speech passes unchanged, sample by sample.
 
 The gain of a block follows from that block and earlier ones, so that it is the same however the audio is cut; a block
 is the audio from one frame to the next.
@@ -19,6 +19,7 @@ from asr.streaming.engine import Rates
 
 # Powers of full scale, of a block of a frame.
 LOUD = 10**-2.4  # the loudest blocks of ordinary speech: -24 dB
+KNEE = 10**-4.2  # what is louder passes unchanged: -42 dB; below, each decibel is amplified by two until it is LOUD
 FLOOR = 10**-6.2  # the noise floor of an ordinary recording: -62 dB
 LEAST = 10**-10.5  # the noise of 16 bits: what is weaker is digital silence
 MOST_GAIN = 10**2.25  # amplitude, 45 dB
@@ -82,7 +83,8 @@ class Level:
             recent = (*recent[1 - self._blocks :], power) if self._blocks > 1 else (power,)
             peak = max(power, peak * self._fading)
             floor = max(LEAST, min(recent))
-            wanted = min(LOUD / max(peak, LEAST), FLOOR / floor) ** 0.5
+            short = max(peak, LEAST)
+            wanted = min(LOUD / short, (KNEE / short) ** 2, FLOOR / floor) ** 0.5
             before = gain
             gain = min(max(1.0, wanted), MOST_GAIN, gain * self._rise)
             starts[number], gains[number] = min(before, gain), gain
