@@ -221,7 +221,7 @@ def test_full_context_is_refused_where_it_cannot_be(folders, model_folder):
     [
         ("blstm", {"encoder": "gru"}, "unknown encoder 'gru'; give rnn, lstm, blstm"),
         ("blstm", {"block_frames": 0}, "shorter than one frame"),
-        ("blstm", {"look_ahead_frames": (1, 0)}, "must not look ahead"),
+        ("blstm", {"look_ahead_frames": (1, 0)}, "needs no look-ahead beside its backward LSTMs"),
         ("blstm", {"right_context_frames": -1}, "from 0 frames"),
         ("blstm", {"full_context": 1.5}, "share from 0 to 1"),
         ("blstm", {"size": 15}, "even number of units"),
@@ -243,11 +243,11 @@ def asr(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "--encoder blstm --look-ahead 2,0",
-        "--encoder blstm --block 0",
-        "--encoder gru",
-        "--full-context 1",
-        "--look-ahead=",
+        "--set model.encoder=blstm --set model.look_ahead_frames=[2,0]",
+        "--set model.encoder=blstm --set model.block_frames=0",
+        "--set model.encoder=gru",
+        "--set model.full_context=1.0",
+        "--set model.look_ahead_frames=[]",
     ],
 )
 def test_impossible_models_are_one_line(monkeypatch, tmp_path, capsys, arguments):
@@ -281,32 +281,20 @@ def test_the_same_commands_train_export_and_evaluate(monkeypatch, tmp_path, caps
     rows = [f"{wav.stem}\t{wav}\t{wav.with_suffix('.txt').read_text().strip()}" for wav in recordings]
     table, run_folder = tmp_path / "table.tsv", tmp_path / "run"
     table.write_text("\n".join(["id\tpath\ttext", *rows]) + "\n", encoding="utf-8")
-    command = (
-        "train",
-        table,
-        "--run",
-        run_folder,
-        "--size",
-        16,
-        "--views",
-        1,
-        "--epochs",
-        2,
-        "--threads",
-        1,
-        "--variants",
-        1,
-        "--align-with",
-        "none",
-        "--workers",
-        1,
-        "--batch-seconds",
-        9,
-        "--precision",
-        "32-true",
-    )
-    blstm = ("--encoder", "blstm", "--look-ahead", "0,0", "--block", 7, "--right-context", 3)
-    assert asr(monkeypatch, *command, *blstm) == 0, capsys.readouterr().err
+    settings = {
+        "model.encoder": "blstm",
+        "model.size": 16,
+        "model.look_ahead_frames": "[0,0]",
+        "model.block_frames": 7,
+        "model.right_context_frames": 3,
+        "training.speeds": "[1.0]",
+        "rows.batch_seconds": 9,
+        "machine.precision": "float32",
+    }
+    chosen = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    fixed = ("--epochs", 2, "--threads", 1, "--align-with", "none", "--workers", 1)
+    command = ("train", table, "--run", run_folder, *fixed, *chosen)
+    assert asr(monkeypatch, *command) == 0, capsys.readouterr().err
     assert asr(monkeypatch, "export", run_folder, "--output", tmp_path / "model") == 0
     assert asr(monkeypatch, "evaluate", table, "--model", tmp_path / "model", "--full-context") == 0
     printed = capsys.readouterr().out

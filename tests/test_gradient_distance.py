@@ -87,4 +87,4 @@ def test_options_that_do_not_go_with_gradients_are_told(model_folder, monkeypatc
     assert plot(monkeypatch, "--gradients", "--model", model_folder, "--decoder", "greedy") == 2
     assert plot(monkeypatch, "--gradients", "--model", model_folder, "--seconds", "0.001") == 1
     said = capsys.readouterr().err.splitlines()
-    assert "leave out" in said[0] and "distances of up to 0.001 s" in said[1] and len(said) == 2
+    assert "leave one out" in said[0] and "distances of up to 0.001 s" in said[1] and len(said) == 2
