@@ -131,10 +131,10 @@ def test_the_key_is_in_no_log(server, greeting):
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("hello?", "no JSON"),
+        ("hello?", "not JSON"),
         ("[1, 2]", "not list"),
         ('{"type": "dance"}', "unknown message type 'dance'"),
-        ("[" * 200_000, "no JSON"),
+        ("[" * 200_000, "not JSON"),
     ],
 )
 def test_garbage_instead_of_audio(server, bystander, message, reason):
