@@ -61,15 +61,15 @@ def prepare(
         DataError: a table, tar or cache that cannot be used, or an utterance in both the training and the dev tables.
     """
     dev_manifest = read_manifest(options.dev) if options.dev else None
+    streamed = any(table.is_dir() for table in options.tables)
+    manifests = [] if streamed else [read_manifest(table) for table in options.tables]
+    manifest = merge(manifests)
     dev = None
     if dev_manifest:
+        _check_apart(manifest, dev_manifest)  # before anything is built
         dev = StoredSet([build_audio(cache / "dev", dev_manifest.utterances, workers=workers)], Lexicon.load())
-    if any(table.is_dir() for table in options.tables):
+    if streamed:
         return _streamed(options, cache, config, workers, parts), dev
-    manifests = [read_manifest(table) for table in options.tables]
-    manifest = merge(manifests)
-    if dev_manifest:
-        _check_apart(manifest, dev_manifest)
     lexicon = Lexicon.load()
     sources = {f"train-{number}": one.utterances for number, one in enumerate(manifests)}
     if options.noise:
