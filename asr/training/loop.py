@@ -36,7 +36,7 @@ PARTS_APART, DROPOUT = 2**40, 2**39  # between the seeds of a step's parts, and 
 def fit(run: Run, report: Callable[[TrainingProgress], None] | None = None, checkpoint_seconds: float = 180.0) -> None:
     """Train to the end, saving at least every ``checkpoint_seconds``.
 
-    Ctrl-C takes effect after the step under way, and saves. A loss that is not a number ends the run with DataError,
+    Ctrl-C takes effect after the step under way (which at an epoch's end measures, too), and saves. A loss that is not a number ends the run with DataError,
     the last checkpoint being from before it.
     """
     saved = begun = time.monotonic()
@@ -54,11 +54,12 @@ def fit(run: Run, report: Callable[[TrainingProgress], None] | None = None, chec
                     note(run)
                 if report:
                     report(TrainingProgress(run.step, done, run.epoch, run.loss, run.audio_seconds / 3600))
+                if done >= 1 or run.place == run.steps_an_epoch:  # before a stop, or the epoch's row is never written
+                    end_epoch(run, last=done >= 1)
                 if stop:
                     save_read(run)
                     raise KeyboardInterrupt
                 if done >= 1 or run.place == run.steps_an_epoch:
-                    end_epoch(run, last=done >= 1)
                     break
                 if run.settings.training.minutes and mmi_is_due(run, done):
                     run.place = run.steps_an_epoch  # another epoch begins with it
