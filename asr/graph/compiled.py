@@ -7,6 +7,7 @@ import os
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -45,30 +46,38 @@ def compiled(graph: Graph | StoredGraph, topology: Topology) -> kaldifst.StdCons
     identity = f"{FORMAT} {graph.checksum} {topology.identity}"
     path = folder / f"graph-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.fst"
     try:
-        if not _is_intact(path):
-            _keep(path, write)
+        if not is_intact(path, _end):
+            keep(path, write)
         os.utime(path)
         return mapped_fst(path)
     except OSError:  # a folder that cannot be written, a full disk
         return fst_in_memory(write)
 
 
-def _is_intact(path: Path) -> bool:
-    """Whether a file is there, as long as its header states, and unaltered."""
+def is_intact(path: Path, end: Callable[[BinaryIO], int | None]) -> bool:
+    """Whether a file that `keep` wrote is there, as long as its header states, and unaltered.
+
+    ``end`` reads the header and returns where the content ends, None where it is no header of such a file.
+    """
     try:
         with path.open("rb") as file:
-            layout = read_layout(file)
-            if layout is None or file.seek(0, os.SEEK_END) != layout.end + TRAILER.size:
+            size = end(file)
+            if size is None or file.seek(0, os.SEEK_END) != size + TRAILER.size:
                 return False
-            return TRAILER.pack(checksum(file, layout.end)) == file.read(TRAILER.size)
+            return TRAILER.pack(checksum(file, size)) == file.read(TRAILER.size)
     except FileNotFoundError:
         return False
 
 
-def _keep(path: Path, write: Write) -> None:
-    """Write a file, and remove those that were not used for long."""
+def _end(file: BinaryIO) -> int | None:
+    layout = read_layout(file)
+    return None if layout is None else layout.end
+
+
+def keep(path: Path, write: Write) -> None:
+    """Write a file with its checksum at the end, and remove those that were not used for long."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for pattern in ("graph-*", ".*.partial"):
+    for pattern in ("graph-*", "ngrams-*", ".*.partial"):
         for other in path.parent.glob(pattern):
             if other.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
                 other.unlink(missing_ok=True)

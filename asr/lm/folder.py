@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from asr.errors import ModelError
 from asr.files import Description, write_description
 from asr.graph.graph import Graph, StoredGraph
+from asr.lm.large_ngrams import LargeNgrams
+from asr.lm.stored_ngrams import StoredLargeNgrams
 from asr.words.tokens import TokenTable
 
 FORMAT = 1
 GRAPH, LEXICON = "graph.npz", "lexicon.txt"
+SECOND = "second.npz"  # in folders with a larger n-gram model of the same words
 REMEDY = "fetch it again, or build one with 'asr lm build'"
 MOST_WEIGHT = 1e6  # a larger one is a mistake, and NaN is none
 
@@ -42,6 +46,7 @@ class LanguageModel:
     pronunciations: Sequence[tuple[tuple[int, ...], ...]]  # of each word, as phone ids
     graph: Graph | StoredGraph
     weights: DecodingWeights
+    second: StoredLargeNgrams | None = None  # a larger n-gram model of the same words
 
     @classmethod
     def open(cls, folder: Path, phones: TokenTable, default: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
@@ -75,7 +80,11 @@ class LanguageModel:
         except UnicodeDecodeError as error:
             raise ModelError(f"{folder / LEXICON} is not UTF-8; {REMEDY}") from error
         graph = StoredGraph(description.verified(GRAPH), description.checksums(GRAPH)[GRAPH], folder / GRAPH)
-        return cls(folder, words, pronunciations, graph, weights)
+        second = None
+        if SECOND in description.checksums():
+            read = partial(description.verified, SECOND)
+            second = StoredLargeNgrams(folder / SECOND, description.checksums(SECOND)[SECOND], len(words) - 1, read)
+        return cls(folder, words, pronunciations, graph, weights, second)
 
 
 def write_language_model(
@@ -85,10 +94,12 @@ def write_language_model(
     phones: TokenTable,
     weights: DecodingWeights | None,
     about: dict[str, object],
+    second: LargeNgrams | None = None,
 ) -> None:
     """Write a folder; `config.json` with the checksums and ``about`` is written last.
 
-    Without weights it is decoded with the defaults of the acoustic model's units.
+    Without weights it is decoded with the defaults of the acoustic model's units. ``second`` is a larger n-gram model
+    whose words are those of the pronunciations.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).write_bytes(graph.packed())
@@ -100,7 +111,11 @@ def write_language_model(
         "phones": phones.symbols,
         **({} if weights is None else {"weights": asdict(weights)}),
     }
-    write_description(folder, description, (GRAPH, LEXICON))
+    if second is None:
+        (folder / SECOND).unlink(missing_ok=True)
+    else:
+        (folder / SECOND).write_bytes(second.pack())
+    write_description(folder, description, (GRAPH, LEXICON, *([] if second is None else [SECOND])))
 
 
 class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):

@@ -1,0 +1,260 @@
+"""N-gram models of any size as a trie of sorted arrays, packed in a file and looked up without being loaded.
+
+The layout is that of KenLM's trie (Heafield 2011), in plain arrays with byte-sized codes for the probabilities.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from asr.errors import ModelError
+from asr.lm.ngram import BEGINS, ENDS, NgramModel, Table
+
+FORMAT = 1
+REMEDY = "build it again with 'asr lm build'"
+LEVELS = 256  # values that a probability or a back-off factor can have
+BINS = 1 << 14  # of the histogram that the values are chosen from
+NO_CONTEXT = 0xFFFFFFFF  # suffix of a single word
+END = 0  # id of the end of a sentence
+
+
+@dataclass(frozen=True)
+class LargeNgrams:
+    """A back-off n-gram model of order N >= 2 over V words: M entries, the first C of which are contexts.
+
+    Word ids are those of the decoding graph, 1 to V; 0 ends a sentence and V + 1 begins one. There is no unknown word.
+    The entries are all n-grams, order after order, within one sorted by the entry of the history, then by the last
+    word. Entry k of order 1 is word k. All entries but those of order N are contexts, with or without continuations.
+    """
+
+    last: np.ndarray  # (M,) uint32 last word
+    prob_codes: np.ndarray  # (M,) uint8
+    prob_values: np.ndarray  # (256,) float32 natural logarithms
+    backoff_codes: np.ndarray  # (C,) uint8
+    backoff_values: np.ndarray  # (256,) float32; one is 0
+    children: np.ndarray  # (C + 1,) uint32; entries children[i] to children[i + 1] continue context i
+    suffixes: np.ndarray  # (C,) uint32 the context without its first word, NO_CONTEXT for single words
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the words without the marks of begin and end."""
+        return int(self.children[0]) - 2
+
+    @classmethod
+    def from_model(cls, model: NgramModel, words: Sequence[str]) -> LargeNgrams:
+        """Number the words of a model as a lexicon does, drop its unknown word, and quantise it.
+
+        Args:
+            model: of order 2 or more, with <s> and </s>.
+            words: of the language model folder, from id 1 on.
+        Raises:
+            ValueError: the model lacks one of these words, or has none but single words.
+        """
+        if model.order < 2:
+            raise ValueError("a model of single words has no contexts")
+        kept = [ENDS, *words, BEGINS]
+        missing = [word for word in kept if word not in model.ids]
+        if missing:
+            raise ValueError(f"the n-gram model lacks {len(missing)} of the words, as {missing[0]!r}")
+        numbers = np.full(len(model.words), -1, np.int32)
+        numbers[[model.ids[word] for word in kept]] = np.arange(len(kept))
+        renamed = NgramModel(kept, [_renamed(table, numbers) for table in model.tables])
+        unigrams = renamed.tables[0]
+        spread = np.exp(unigrams.log_probs.astype(float))
+        spread[-1] = 0  # nothing is followed by the begin of a sentence
+        chances = np.log(np.maximum(spread / spread.sum(), np.exp(float(unigrams.log_probs.min()))))
+        tables = (Table(unigrams.ids, chances.astype(np.float32), unigrams.backoffs), *renamed.tables[1:])
+        return cls._from_tables(_closed(renamed.with_tables(tables)))
+
+    @classmethod
+    def _from_tables(cls, model: NgramModel) -> LargeNgrams:
+        tables = model.tables
+        sizes = [len(table.ids) for table in tables]
+        weights = np.repeat(1 / np.array(sizes), sizes)  # the few short n-grams are looked up as often as the many long
+        prob_values, prob_codes = _quantised(np.concatenate([table.log_probs for table in tables]), weights)
+        factors = np.concatenate([table.backoffs for table in tables[:-1]])
+        backoff_values, backoff_codes = _quantised(factors, weights[: len(factors)])
+        histories = [model.find(table.ids[:, :-1]) for table in tables[1:]]
+        counts = [np.bincount(rows, minlength=size) for rows, size in zip(histories, sizes, strict=False)]
+        last = np.concatenate([table.ids[:, -1] for table in tables]).astype(np.uint32)
+        return cls._linked(last, prob_codes, prob_values, backoff_codes, backoff_values, np.concatenate(counts))
+
+    @classmethod
+    def _linked(
+        cls,
+        last: np.ndarray,
+        prob_codes: np.ndarray,
+        prob_values: np.ndarray,
+        backoff_codes: np.ndarray,
+        backoff_values: np.ndarray,
+        counts: np.ndarray,
+    ) -> LargeNgrams:
+        """With ``children`` and ``suffixes`` computed from the number of continuations of each context, (C,)."""
+        words = len(last) - int(counts.sum(dtype=np.int64))
+        children = np.concatenate([[words], words + np.cumsum(counts, dtype=np.int64)])
+        suffixes = np.full(len(counts), NO_CONTEXT, np.uint32)
+        begin, start, end, known = 0, words, int(children[words]), np.empty(0, np.int64)
+        while start < len(counts):  # an order at a time, [start, end): the suffixes of its histories are known
+            histories = np.repeat(np.arange(begin, start), counts[begin:start])
+            if begin == 0:
+                suffixes[start:end] = last[start:end]
+            else:
+                wanted = suffixes[histories].astype(np.int64) * words + last[start:end]
+                places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+                if not np.array_equal(known[places], wanted):
+                    raise ValueError("a context lacks its suffix")
+                suffixes[start:end] = begin + places
+            known = histories * words + last[start:end]
+            begin, start, end = start, end, int(children[end])
+        return cls(
+            np.ascontiguousarray(last, np.uint32),
+            np.ascontiguousarray(prob_codes, np.uint8),
+            np.ascontiguousarray(prob_values, np.float32),
+            np.ascontiguousarray(backoff_codes, np.uint8),
+            np.ascontiguousarray(backoff_values, np.float32),
+            children.astype(np.uint32),
+            suffixes,
+        )
+
+    def context(self, history: Sequence[int]) -> int | None:
+        """The longest end of a history (word ids) that is a context; None where not even its last word is one."""
+        for start in range(len(history)):
+            found: int | None = history[start]
+            for word in history[start + 1 :]:
+                found = None if found is None or found >= len(self.suffixes) else self._child(found, word)
+            if found is not None and found < len(self.suffixes):
+                return found
+        return None
+
+    def log_prob(self, history: Sequence[int], word: int) -> float:
+        """Natural-log probability of a word after a history of any length, both as ids (Katz 1987)."""
+        context, total = self.context(history), 0.0
+        while context is not None:
+            found = self._child(context, word)
+            if found is not None:
+                return total + float(self.prob_values[self.prob_codes[found]])
+            total += float(self.backoff_values[self.backoff_codes[context]])
+            context = int(self.suffixes[context])
+            if context == NO_CONTEXT:
+                break
+        return total + float(self.prob_values[self.prob_codes[word]])
+
+    def _child(self, context: int, word: int) -> int | None:
+        start, end = int(self.children[context]), int(self.children[context + 1])
+        place = start + int(np.searchsorted(self.last[start:end], word))
+        return place if place < end and self.last[place] == word else None
+
+    def pack(self) -> bytes:
+        """The model as bytes: words as differences within a context, numbers as byte planes, compressed by LZMA."""
+        words, counts = int(self.children[0]), np.diff(self.children.astype(np.int64))
+        steps = self.last.astype(np.int64)
+        steps[1:] -= self.last[:-1].astype(np.int64) + 1
+        firsts = self.children[:-1][counts > 0]
+        steps[firsts] = self.last[firsts]
+        columns = {
+            "format": np.array(FORMAT),
+            "words": np.array(words),
+            "steps": _planes(steps[words:]),
+            "counts": _planes(counts),
+            "prob_codes": self.prob_codes,
+            "prob_values": self.prob_values,
+            "backoff_codes": self.backoff_codes,
+            "backoff_values": self.backoff_values,
+        }
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
+            for name, column in columns.items():
+                part = zipfile.ZipInfo(f"{name}.npy")  # of no date: the same model makes the same bytes
+                part.compress_type = zipfile.ZIP_LZMA
+                with archive.open(part, "w") as file:
+                    np.lib.format.write_array(file, np.asarray(column), allow_pickle=False)
+        return content.getvalue()
+
+    @classmethod
+    def unpack(cls, content: bytes, name: object = "it") -> LargeNgrams:
+        """Read what `pack` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                if int(archive["format"]) != FORMAT:
+                    raise ModelError(f"{name} has format {archive['format']}, not {FORMAT}; {REMEDY}")
+                columns = {field: archive[field] for field in archive.files}
+            words, counts = int(columns["words"]), _joined(columns["counts"])
+            steps = _joined(columns["steps"])
+            if len(counts) < words or counts.sum() != len(steps) or len(columns["backoff_codes"]) != len(counts):
+                raise ValueError("its columns differ in length")
+            last = np.concatenate([np.arange(words), _summed(steps + 1, counts) - 1])
+            if len(columns["prob_codes"]) != len(last) or last.max(initial=0) >= words:
+                raise ValueError("it has words that are none")
+            for values in (columns["prob_values"], columns["backoff_values"]):
+                if values.shape != (LEVELS,) or not np.isfinite(values).all():
+                    raise ValueError("its values are none")
+            codes = columns["prob_codes"], columns["prob_values"], columns["backoff_codes"], columns["backoff_values"]
+            return cls._linked(last, *codes, counts)
+        except (EOFError, LookupError, OSError, TypeError, ValueError, zipfile.BadZipFile, lzma.LZMAError) as error:
+            raise ModelError(f"{name} is no packed n-gram model ({error}); {REMEDY}") from error
+
+
+def _renamed(table: Table, numbers: np.ndarray) -> Table:
+    """With the words numbered anew, sorted by that, without the n-grams that have a word without a number."""
+    ids = numbers[table.ids]
+    rows = np.flatnonzero((ids >= 0).all(axis=1))
+    rows = rows[np.lexsort(ids[rows].T[::-1])]
+    return Table(ids[rows], table.log_probs[rows], table.backoffs[rows])
+
+
+def _closed(model: NgramModel) -> NgramModel:
+    """With the n-grams added, at the probability they have, that are the history or the suffix of another."""
+    tables = list(model.tables)
+    for n in range(model.order, 1, -1):
+        ids = tables[n - 1].ids
+        needed = [ids[:, :-1]] + ([ids[:, 1:]] if n < model.order else [])
+        wanted = np.unique(np.concatenate(needed), axis=0)
+        wanted = wanted[model.find(wanted) < 0]
+        below = tables[n - 2]
+        added = Table(wanted, model.log_probs(wanted).astype(np.float32), np.zeros(len(wanted), np.float32))
+        columns = [np.concatenate([getattr(part, f.name) for part in (below, added)]) for f in fields(Table)]
+        order = np.lexsort(columns[0].T[::-1])
+        tables[n - 2] = Table(*(column[order] for column in columns))
+    return NgramModel(model.words, tables)
+
+
+def _quantised(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(256,) values, one of them 0, and the code (N,) of each number.
+
+    They are dense where numbers are, as the cube root of their density: that makes the squared error least (Panter &
+    Dite 1951).
+    """
+    numbers = np.asarray(numbers, float)
+    low, high = float(numbers.min()), float(numbers.max())
+    bins = np.minimum(((numbers - low) * (BINS / max(high - low, 1e-9))).astype(np.int64), BINS - 1)
+    density = np.cbrt(np.bincount(bins, weights, BINS))
+    cells = np.minimum((np.cumsum(density) - density / 2) * ((LEVELS - 1) / density.sum()), LEVELS - 2).astype(np.int64)
+    cell = cells[bins]
+    cell[numbers == 0] = LEVELS - 1
+    masses = np.bincount(cell, weights, LEVELS)
+    values = np.bincount(cell, weights * numbers, LEVELS) / np.maximum(masses, 1e-300)
+    return values.astype(np.float32), cell.astype(np.uint8)
+
+
+def _planes(values: np.ndarray) -> np.ndarray:
+    """Numbers (N,) of 0 to 2^24 - 1 as their bytes (3, N)."""
+    return np.ascontiguousarray(values.astype("<u4").view(np.uint8).reshape(-1, 4).T[:3])
+
+
+def _joined(planes: np.ndarray) -> np.ndarray:
+    """The inverse of `_planes`: (N,) int64."""
+    return planes[0] + planes[1].astype(np.int64) * 256 + planes[2].astype(np.int64) * 65_536
+
+
+def _summed(steps: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Running sums (N,) of ``steps`` that start again after each of ``counts``, which sum to N."""
+    total = np.cumsum(steps)
+    ends = np.cumsum(counts)
+    before = np.concatenate([[0], total])[ends - counts]
+    return total - np.repeat(before, counts)
