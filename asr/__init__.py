@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from asr.errors import ModelError as ModelError
     from asr.errors import OutputError as OutputError
     from asr.errors import RillError as RillError
+    from asr.errors import RillWarning as RillWarning
     from asr.errors import ServerError as ServerError
     from asr.errors import UnknownModelError as UnknownModelError
     from asr.errors import UsageError as UsageError
@@ -38,6 +39,7 @@ _ERRORS = (
     "ModelError",
     "OutputError",
     "RillError",
+    "RillWarning",
     "ServerError",
     "UnknownModelError",
     "UsageError",
@@ -67,6 +69,7 @@ __all__ = [
     "RecognizerOptions",
     "Result",
     "RillError",
+    "RillWarning",
     "ServerError",
     "StabilityRule",
     "UnknownModelError",

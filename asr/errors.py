@@ -18,6 +18,10 @@ class RillError(Exception):
     exit_code = 1
 
 
+class RillWarning(UserWarning):
+    """What works, though likely not as it was meant; commands print it as one line on stderr."""
+
+
 class UsageError(RillError):
     """A wrong option, argument or argument type: nothing was attempted."""
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from asr.errors import DataError, ModelError
 
 CACHE_VARIABLE = "RILL_CACHE"  # names another cache folder; empty: nothing is kept
+DATA_VARIABLE = "RILL_DATA"  # names another folder of what the user has installed
 DESCRIPTION = "config.json"
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -59,13 +60,26 @@ def cache_folder() -> Path | None:
     named = os.environ.get(CACHE_VARIABLE)
     if named is not None:
         return Path(named) if named else None
+    return _of_the_user("XDG_CACHE_HOME", ".cache", "Caches")
+
+
+def data_folder() -> Path | None:
+    """The folder of what the user has installed: ``$RILL_DATA``, else ``rill`` in the platform's folder of data.
+
+    None when the user has no home.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    return Path(named) if named else _of_the_user("XDG_DATA_HOME", ".local/share", "Application Support")
+
+
+def _of_the_user(variable: str, on_linux: str, on_macos: str) -> Path | None:
     try:
         if sys.platform == "win32":
             base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
         elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Caches"
+            base = Path.home() / "Library" / on_macos
         else:
-            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            base = os.environ.get(variable) or Path.home() / on_linux
     except RuntimeError:  # no home
         return None
     return Path(base) / "rill"
@@ -139,6 +153,22 @@ class Description:
             content = file.read()
         self._compare(name, hashlib.sha256(content).hexdigest())
         return content
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the files that are listed into a new folder, each verified; the description comes last.
+
+        Raises:
+            ModelError: one is missing or altered, or is named as if it lay elsewhere.
+            OSError: the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in self.checksums():
+            if Path(name).name != name:
+                raise self.wrong(f"{name!r} is no name of a file")
+            content = self.verified(name)
+            write_whole(folder / name, lambda file, content=content: file.write(content))
+        content = (self.folder / DESCRIPTION).read_bytes()
+        write_whole(folder / DESCRIPTION, lambda file: file.write(content))
 
     def wrong(self, reason: str) -> ModelError:
         """An error about an entry, to be raised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import Rescorer, Rescoring
-from asr.errors import UsageError
+from asr.errors import RillWarning, UsageError
 from asr.lm.folder import LanguageModel
 from asr.lm.grammar import grammar_model
 from asr.lm.hotwords import read_hotwords, with_hotwords
@@ -133,6 +134,8 @@ class RecognizerOptions:
         folder = package.language_model if self.lm is None else Path(self.lm)
         if self.decoder == "greedy" or (self.decoder is None and folder is None):
             self._check_greedy()
+            if self.decoder is None and package.biphones is not None:
+                warnings.warn(_no_language_model(package), RillWarning, stacklevel=4)
             return GreedyDecoder(package.characters.symbols)
         if folder is None:
             raise UsageError(f"model {package.name} has no language model; give lm a folder that 'asr lm build' made")
@@ -167,6 +170,14 @@ class RecognizerOptions:
                 f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"
             ) from error
         return TorchEngine(load_acoustic_model(package.folder), head, self.full_context)
+
+
+def _no_language_model(package: ModelPackage) -> str:
+    return (
+        f"{package.folder} has no language model, so it writes the likeliest characters, which spell no words: copy "
+        "the folder lm of the model it was trained from into it, build one there with 'asr lm build', or choose "
+        "decoder greedy to say that this is meant"
+    )
 
 
 def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ FLOORS = (
     ("acoustic",),
     ("graph", "data"),
     ("lm",),
-    ("decoding",),
+    ("decoding", "store"),
     ("recognizer_options", "remote"),
     ("resuming",),
     ("recognizer", "client"),

@@ -26,6 +26,7 @@ PUBLIC = [
     "RecognizerOptions",
     "Result",
     "RillError",
+    "RillWarning",
     "ServerError",
     "StabilityRule",
     "UnknownModelError",

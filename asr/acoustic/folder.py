@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.acoustic.phone_states import Biphones
 from asr.errors import DataError, ModelError, UnknownModelError
-from asr.files import Description
+from asr.files import DESCRIPTION, Description, data_folder
 from asr.streaming.engine import EngineError, OnnxEngine, Rates
 from asr.words.tokens import TokenTable
 
@@ -22,6 +22,7 @@ FOLDER_FORMATS = (1, 2, 3, 4)  # the higher ones for models that older versions 
 FORMAT_WITH_STATES = 3  # from here on a folder may have them
 STATES = "states.txt"  # of a model that has a state head
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
+INSTALLED = "models"  # in the user's data folder
 REMEDY = "fetch or export the model again"  # `asr export` does the latter
 
 
@@ -33,6 +34,7 @@ class ModelPackage:
     """A model folder that has been read and verified."""
 
     folder: Path
+    format: int  # of the folder
     name: str
     language: str
     encoder: str  # of `asr.models.encoder.ENCODERS`
@@ -63,7 +65,7 @@ class ModelPackage:
         """Find, read and verify a model folder.
 
         Args:
-            name_or_path: the name of a shipped model (``asr models`` lists them) or the path of a model folder.
+            name_or_path: the name of a shipped or installed model (``asr models`` lists them), or the path of a folder.
         Raises:
             UnknownModelError: there is no such model.
             ModelError: a file is missing, altered or not understood.
@@ -87,7 +89,17 @@ class ModelPackage:
         biphones = None
         if with_states:
             biphones = _understood(Biphones.read, folder / STATES, phones)
-        return cls(folder, name, language, str(config.get("encoder", "lstm")), rates, characters, phones, biphones)
+        return cls(
+            folder,
+            config["format"],
+            name,
+            language,
+            str(config.get("encoder", "lstm")),
+            rates,
+            characters,
+            phones,
+            biphones,
+        )
 
 
 def format_of(acoustic: AcousticConfig) -> int:
@@ -105,6 +117,13 @@ def shipped_models() -> dict[str, Path]:
     return {config.parent.name: config.parent for config in sorted(root.glob("*/config.json"))}
 
 
+def installed_models() -> dict[str, Path]:
+    """Folders of the models that the user has installed (`asr models get`), by name."""
+    root = data_folder()
+    found = sorted(root.glob(f"{INSTALLED}/*/{DESCRIPTION}")) if root else []
+    return {path.parent.name: path.parent for path in found if not path.parent.name.startswith(".")}
+
+
 def find_model(name_or_path: str | Path) -> Path:
     """The folder of a model.
 
@@ -113,15 +132,15 @@ def find_model(name_or_path: str | Path) -> Path:
     Raises:
         UnknownModelError: there is no such name or folder.
     """
-    shipped = shipped_models()
-    if isinstance(name_or_path, str) and name_or_path in shipped:
-        return shipped[name_or_path]
+    named = installed_models() | shipped_models()
+    if isinstance(name_or_path, str) and name_or_path in named:
+        return named[name_or_path]
     folder = Path(name_or_path).expanduser()
     if str(name_or_path) and folder.is_dir():
         return folder
-    known = ", ".join(shipped) or "none"
+    known = ", ".join(named) or "none"
     raise UnknownModelError(
-        f"unknown model '{name_or_path}': give a shipped model ({known}) or the path of a model folder"
+        f"unknown model '{name_or_path}': give one that is here ({known}) or the path of a model folder"
     )
 
 

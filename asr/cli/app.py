@@ -15,7 +15,7 @@ COMMANDS = {
     "listen": "listen",
     "serve": "serve",
     "devices": "lists",
-    "models": "lists",
+    "models": "models",
     "lm": "lm",
     "align": "align",
     "plot": "plot",

@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import Any
 
-from asr.errors import OutputError
+from asr.errors import OutputError, RillWarning
 
 INTERRUPTED = 130  # as a shell counts a program that Ctrl-C ended
 AGAIN_SECONDS = 0.02
@@ -30,6 +32,23 @@ def complain(error: object, status: int = 1) -> int:
     with suppress(OSError, ValueError):
         print("asr: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
     return status
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print our own warnings as one line each, without the place in the code that a programmer would want."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RillWarning)
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, RillWarning):
+                complain(message)
+            else:
+                before(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def open_missing_streams() -> None:

@@ -10,6 +10,7 @@ from asr.cli.exits import (
     flush_stdout,
     open_missing_streams,
     silence_stdout,
+    warnings_as_lines,
 )
 from asr.errors import RillError
 
@@ -18,7 +19,7 @@ def main() -> int:
     """Run the command line and return its exit status; only a bug of ours ends in a traceback."""
     try:
         open_missing_streams()
-        with ended_by_signals():
+        with ended_by_signals(), warnings_as_lines():
             return _run()
     except Ended as signal:
         return signal.status

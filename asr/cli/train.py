@@ -42,7 +42,7 @@ def train(
     noise: Annotated[Path | None, typer.Option(help="A tar of noise recordings.")] = None,
     rooms: Annotated[Path | None, typer.Option(help="A tar of room responses.")] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Folder of an earlier run, or of a model, to begin with its weights.")
+        str | None, typer.Option(help="Folder of an earlier run, or a model, to begin with its weights and its shape.")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of audio and alignments, to share between runs. [default: RUN/cache]")
@@ -75,17 +75,19 @@ def train(
     with training_extra():
         import torch
 
-        from asr.acoustic.folder import DEFAULT_MODEL
+        from asr.acoustic.folder import DEFAULT_MODEL, find_model
         from asr.data.augment import read_recordings
         from asr.data.prepare import RecipeOptions, prepare, write_rejected
         from asr.training.options import read_settings
         from asr.training.processes import Team, open_device
         from asr.training.run import prepare_run
+        from asr.training.start import shape_of
     if threads:
         torch.set_num_threads(threads)
+    begin = None if start_from is None else find_model(start_from) if _is_name(start_from) else Path(start_from)
     given = {"epochs": epochs, "minutes": minutes}
     flags = [f"training.{name}={value}" for name, value in given.items() if value is not None]
-    settings = read_settings(config, [*(change or []), *flags])
+    settings = read_settings(config, [*(change or []), *flags], shape_of(begin) if begin else {})
     machine = settings.machine
     team = Team(open_device(device, machine.patience_minutes), machine.accumulate, machine.precision)
     console = Console(stderr=True, quiet=not team.first)
@@ -112,7 +114,7 @@ def train(
         dev_data,
         settings,
         team,
-        start_from,
+        begin,
         read_recordings(noise),
         read_recordings(rooms),
         graphs,
@@ -120,6 +122,11 @@ def train(
     )
     _fit(prepared, machine.checkpoint_seconds, console)
     console.print(f"finished: {run}; next: asr export {run} --output MODEL", highlight=False)
+
+
+def _is_name(start_from: str) -> bool:
+    """Whether it can only be the name of a model: no folder of that name is here, and it is no path."""
+    return not Path(start_from).exists() and Path(start_from).name == start_from
 
 
 def _fit(run: Run, checkpoint_seconds: float, console: Console) -> None:

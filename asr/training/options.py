@@ -81,9 +81,13 @@ class Settings:
         return content
 
 
-def read_settings(path: Path | None, changes: Sequence[str] = ()) -> Settings:
+def read_settings(path: Path | None, changes: Sequence[str] = (), shape: Mapping[str, Any] | None = None) -> Settings:
     """Settings from a TOML file, every key of which has a default, and from changes like ``model.size=96``.
 
+    Args:
+        path: of the file, or None.
+        changes: to what it says.
+        shape: of the network, where neither says anything of it.
     Raises:
         UsageError: the file cannot be read, or names what there is not, or something impossible.
     """
@@ -107,6 +111,8 @@ def read_settings(path: Path | None, changes: Sequence[str] = ()) -> Settings:
         for part in inner:
             place = place.setdefault(part, {})
         place[key.split(".")[-1]] = parsed
+    if shape and "model" not in content:
+        content["model"] = dict(shape)
     return settings_of(content)
 
 

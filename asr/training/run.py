@@ -24,7 +24,7 @@ from asr.training.mmi import LatticeFreeMmi
 from asr.training.optimiser import MovingAverage, learning_rate, parameter_groups
 from asr.training.options import Settings, write_settings
 from asr.training.processes import Team
-from asr.training.start import set_normalisation, states_of, take_over
+from asr.training.start import keep_origin, set_normalisation, states_of, take_over
 from asr.training.tbptt import Memory
 from asr.words.tokens import PHONES, TokenTable
 
@@ -155,6 +155,8 @@ def prepare_run(
         write_settings(settings, folder / "run.toml")
         if biphones:
             biphones.write(folder / STATES_FILE, TokenTable(PHONES))
+        if start_from:
+            keep_origin(folder, start_from)
         run.logs = [LearningCurve(folder, run.step), *([TensorBoardLog(folder, run.step)] if tensorboard else [])]
     return run
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +16,16 @@ from asr.acoustic.forced_alignment import Alignment
 from asr.acoustic.phone_states import Biphones
 from asr.data.training_set import TrainingSet
 from asr.errors import DataError, UsageError
-from asr.models.acoustic import AcousticModel
+from asr.files import Description, write_whole
+from asr.lm.folder import FORMAT, REMEDY
+from asr.models.acoustic import AcousticConfig, AcousticModel
 from asr.training import checkpoint
 from asr.training.losses import Objective
+from asr.training.options import DERIVED
 from asr.words.tokens import PHONES, TokenTable
 
+LANGUAGE_MODEL = "lm"  # in a model folder, and in a run that began with one
+ORIGIN = "origin.json"  # of a run
 LEAST_MEL_DEVIATION = 0.5  # a mel that band-limited training data never moves must not be blown up when it does
 
 
@@ -33,6 +41,60 @@ def states_of(folder: Path, start_from: Path | None, data: TrainingSet) -> Bipho
         if earlier and (earlier / STATES).is_file():
             return Biphones.read(earlier / STATES, phones)
     return Biphones.estimate(map(frame_phones, data.alignments()), len(phones), stack=1)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run keeps of the model it begins with, beside weights: what only decoding needs."""
+
+    name: str  # as it was given
+    phone_share: float | None  # how much its CTC phones count beside the states; None where that is not known
+
+    @classmethod
+    def of(cls, run: Path) -> Origin | None:
+        """What a run began with, if it began with anything; raises DataError when that is not legible."""
+        try:
+            return cls(**json.loads((run / ORIGIN).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{run / ORIGIN} cannot be read ({error}); remove it to export without") from error
+
+
+def keep_origin(run: Path, start_from: Path) -> None:
+    """Copy the language model of a model, or of an earlier run, into a run, and note what the run began with.
+
+    Raises:
+        ModelError: that language model is incomplete or altered.
+    """
+    earlier = Origin.of(start_from)
+    share = earlier.phone_share if earlier else None
+    description = start_from / "config.json"
+    if description.is_file():
+        share = json.loads(description.read_text(encoding="utf-8"))["acoustic"].get("phone_share")
+    if (start_from / LANGUAGE_MODEL).is_dir() and not (run / LANGUAGE_MODEL).is_dir():
+        copy_language_model(start_from / LANGUAGE_MODEL, run / LANGUAGE_MODEL)
+    content = json.dumps(asdict(Origin(str(start_from), share)), indent=2) + "\n"
+    write_whole(run / ORIGIN, lambda file: file.write(content.encode()))
+
+
+def copy_language_model(source: Path, target: Path) -> None:
+    """Copy the folder of a language model; raises ModelError when it is incomplete or altered."""
+    Description.read(source, "language model", (FORMAT,), REMEDY).copy_to(target)
+
+
+def shape_of(start_from: Path) -> dict[str, Any]:
+    """The settings of the network that a run or a model folder holds; empty where there is none."""
+    content = checkpoint.load(start_from)
+    if content is None:
+        try:
+            content = json.loads((start_from / "config.json").read_text(encoding="utf-8"))
+            config = AcousticConfig.from_dict(content["acoustic"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+    else:
+        config = AcousticConfig.from_dict(content["config"])
+    return {name: value for name, value in asdict(config).items() if name not in DERIVED}
 
 
 def frame_phones(alignment: Alignment) -> np.ndarray:

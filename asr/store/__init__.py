@@ -1,0 +1,1 @@
+"""Models that a user installs: archives, downloads, and the folder that they go into."""
