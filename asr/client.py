@@ -20,7 +20,7 @@ import numpy as np
 
 from asr.audio.files import AudioFile
 from asr.audio.samples import check_rate
-from asr.errors import ServerError, UsageError
+from asr.errors import ServerError, UsageError, how_to_install
 from asr.remote import Refused, RemoteStream, refusal
 from asr.resuming import RemoteTranscript, ResumingStream
 from asr.streaming.results import Result
@@ -56,7 +56,7 @@ class Client:
         try:
             import websockets  # noqa: F401
         except ImportError as error:
-            raise UsageError("a client needs websockets: pip install 'rill-asr[client]'") from error
+            raise UsageError(f"a client needs websockets; {how_to_install('client')}") from error
 
     def open(self, sample_rate: int = SAMPLE_RATE) -> RemoteStream:
         """Begin a stream whose samples come at this rate, in Hz.

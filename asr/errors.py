@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from asr.streaming.results import Result
 
 
+def how_to_install(extra: str) -> str:
+    """What to type to get an optional part of Rill; it names no package index, since none has Rill."""
+    return f"in a clone of Rill: pip install '.[{extra}]' (of a wheel: pip install 'rill_asr-...whl[{extra}]')"
+
+
 class RillError(Exception):
     """Base of all errors with a message meant for the user."""
 

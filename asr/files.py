@@ -52,6 +52,22 @@ def write_whole(
         raise
 
 
+def locked(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; False when another process holds its lock."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def cache_folder() -> Path | None:
     """The folder of computed files that may be deleted: ``$RILL_CACHE``, else ``rill`` in the platform's cache folder.
 

@@ -13,7 +13,7 @@ from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import Rescorer, Rescoring
-from asr.errors import RillWarning, UsageError
+from asr.errors import RillWarning, UsageError, how_to_install
 from asr.lm.folder import LanguageModel
 from asr.lm.grammar import grammar_model
 from asr.lm.hotwords import read_hotwords, with_hotwords
@@ -167,7 +167,7 @@ class RecognizerOptions:
             from asr.acoustic.export import load_acoustic_model
         except ImportError as error:
             raise UsageError(
-                f"engine torch needs {error.name}, which is not installed: pip install 'rill-asr[train]', or take onnx"
+                f"engine torch needs {error.name}, which is not installed: take onnx, or {how_to_install('train')}"
             ) from error
         return TorchEngine(load_acoustic_model(package.folder), head, self.full_context)
 

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,5 +154,3 @@ def test_a_damaged_language_model_is_not_carried_over(asr, base, table, tmp_path
 def test_an_unknown_start_is_wrong_usage(asr, table, tmp_path):
     refused = asr("train", table, "--run", tmp_path / "run", "--start-from", "rill-xx-large", *QUICK)
     assert refused.returncode == 2 and "unknown model 'rill-xx-large'" in refused.stderr
-
-

@@ -20,7 +20,7 @@ FLOORS = (
     ("words", "audio", "output"),
     ("acoustic",),
     ("graph", "data"),
-    ("lm",),
+    ("lm", "importing"),
     ("decoding", "store"),
     ("recognizer_options", "remote"),
     ("resuming",),

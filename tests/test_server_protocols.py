@@ -27,6 +27,7 @@ from wyoming.info import Describe, Info
 
 from asr.audio.files import AudioFile
 from asr.cli.main import main
+from asr.errors import how_to_install
 from asr.output.formats import as_srt, as_vtt
 from asr.recognizer import Recognizer
 
@@ -173,7 +174,8 @@ def test_without_its_libraries_the_command_says_what_to_install():
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
-    assert run.stderr == "asr: asr serve needs fastapi, which is not installed: pip install 'rill-asr[serve]'\n"
+    assert run.stderr == f"asr: asr serve needs fastapi, which is not installed; {how_to_install('serve')}\n"
+    assert "pip install '.[serve]'" in run.stderr
 
 
 @pytest.mark.parametrize(

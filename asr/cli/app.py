@@ -19,6 +19,7 @@ COMMANDS = {
     "lm": "lm",
     "align": "align",
     "plot": "plot",
+    "import": "import_table",
     "shar": "shar",
     "train": "train",
     "tune": "tune",
@@ -54,7 +55,7 @@ def build_app() -> typer.Typer:
             print(context.get_help())
 
     for name, module in COMMANDS.items():
-        command = getattr(import_module(f"asr.cli.{module}"), name)
+        command = getattr(import_module(f"asr.cli.{module}"), "import_table" if name == "import" else name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

@@ -91,6 +91,16 @@ def silence_stdout() -> None:
         os.close(null)
 
 
+def _send(process: int, number: int) -> None:
+    """Send a signal to our own process from any thread, so that it comes to the main one."""
+    if sys.platform == "win32":  # where os.kill ends the process at once
+        import _thread
+
+        _thread.interrupt_main(number)
+    else:
+        os.kill(process, number)
+
+
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Raise `Ended` in the main thread at SIGTERM and SIGHUP, so that temporary files are removed.
@@ -106,7 +116,7 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != process:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         raise Ended(number)
 
     def again(error: BaseException) -> None:
@@ -114,7 +124,7 @@ def ended_by_signals() -> Iterator[None]:
         if isinstance(error, Ended):
             number = error.status - 128
             signal.signal(number, end)
-        threading.Timer(AGAIN_SECONDS, os.kill, (process, number)).start()
+        threading.Timer(AGAIN_SECONDS, _send, (process, number)).start()
 
     def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
         if isinstance(unraisable.exc_value, Ended | KeyboardInterrupt):

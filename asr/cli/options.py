@@ -204,9 +204,22 @@ def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def training_extra() -> Iterator[None]:
     """Turn a missing library, imported inside, into one line that says how to install it."""
-    from asr.errors import UsageError
+    with _extra("train"):
+        yield
+
+
+@contextmanager
+def import_extra() -> Iterator[None]:
+    """The same for `asr import`."""
+    with _extra("import"):
+        yield
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    from asr.errors import UsageError, how_to_install
 
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UsageError(f"this command needs {error.name}: pip install 'rill-asr[train]'") from error
+        raise UsageError(f"this command needs {error.name}; {how_to_install(name)}") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.cli.progress import TranscriptionProgress
 from asr.cli.transcribers import Transcribed, Transcriber
-from asr.errors import RillError, UsageError
+from asr.errors import RillError, UsageError, how_to_install
 from asr.output.files import Source
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class RayWorkers:
         try:
             import ray
         except ImportError as error:
-            raise UsageError("--ray needs ray, which is not installed: pip install 'rill-asr[ray]'") from error
+            raise UsageError(f"--ray needs ray, which is not installed; {how_to_install('ray')}") from error
         options = options.for_another_process()
         self._ray = ray
         self._own_cluster = not ray.is_initialized()

@@ -92,7 +92,7 @@ def serve(
 
 
 def _check_installed() -> None:
-    from asr.errors import UsageError
+    from asr.errors import UsageError, how_to_install
 
     try:
         import fastapi  # noqa: F401
@@ -101,9 +101,7 @@ def _check_installed() -> None:
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            f"asr serve needs {error.name}, which is not installed: pip install 'rill-asr[serve]'"
-        ) from error
+        raise UsageError(f"asr serve needs {error.name}, which is not installed; {how_to_install('serve')}") from error
 
 
 def _run(options: RecognizerOptions, limits: ServerOptions, address: Address) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import ServerError, UsageError
+from asr.errors import ServerError, UsageError, how_to_install
 from asr.recognizer_options import RecognizerOptions
 from asr.server.options import ServerOptions
 
@@ -140,7 +140,7 @@ def require_ray() -> Any:
         import ray
         import ray.serve
     except ImportError as error:
-        raise UsageError(f"this needs {error.name}, which is not installed: pip install 'rill-asr[ray]'") from error
+        raise UsageError(f"this needs {error.name}, which is not installed; {how_to_install('ray')}") from error
     return ray
 
 

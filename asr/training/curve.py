@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from asr.errors import UsageError
+from asr.errors import UsageError, how_to_install
 from asr.files import write_whole
 from asr.training.losses import LOSSES
 
@@ -80,7 +80,7 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UsageError("--tensorboard needs tensorboard: pip install 'rill-asr[train]'") from error
+            raise UsageError(f"--tensorboard needs tensorboard; {how_to_install('train')}") from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1 if resume_step else None)
 
     def add(self, step: int, **values: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from asr.errors import DataError, RillError, UsageError
+from asr.files import locked
 from asr.tuning.space import SearchSpace, Value
 
 FILE = "study.sqlite3"
@@ -103,11 +103,9 @@ def open_study(folder: Path, options: StudyOptions | None = None, worker: int = 
 def only_one(folder: Path) -> Iterator[None]:
     """Keep others out of a study: whoever is in it takes unfinished trials for those of a process that is gone."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another asr tune is at work in {folder}; wait for it, or give another folder") from None
+    with open(folder / "lock", "wb") as file:
+        if not locked(file):
+            raise UsageError(f"another asr tune is at work in {folder}; wait for it, or give another folder")
         yield
 
 

@@ -1,6 +1,6 @@
 """Takes the pictures of the page that stand in the README: real captions of the samples, by a real server and browser.
 
-pip install 'rill-asr[serve]' playwright  (and Debian's chromium, fonts-inter and fonts-sil-charis)
+pip install '.[serve]' playwright  (and Debian's chromium, fonts-inter and fonts-sil-charis)
 python docs/tools/make_screenshots.py [--output docs/images]
 """
 

@@ -1,0 +1,1 @@
+"""Tables of utterances from the corpora of others."""
