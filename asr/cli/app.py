@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "serve",
     "devices": "lists",
     "models": "models",
+    "doctor": "doctor",
     "lm": "lm",
     "align": "align",
     "plot": "plot",
@@ -39,7 +40,6 @@ def build_app() -> typer.Typer:
         name="asr",
         help="Live speech recognition on an ordinary CPU.",
         invoke_without_command=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
 

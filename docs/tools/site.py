@@ -17,11 +17,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE = ("README.md", "CHANGELOG.md", "benchmarks/RESULTS.md", "samples/README.md")
+OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/RESULTS.md", "samples/README.md")
 CARDS = "models/pretrained/*/MODEL_CARD.md"
 LINK = re.compile(r"(\]\(|(?:src|href)=\")([^)\"#\s]+)")  # of Markdown, or of HTML inside it
 FENCE = re.compile(r"^(```+).*?^\1\s*$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {".py": "python", ".toml": "toml", ".js": "javascript", ".sh": "sh"}
+LANGUAGES = {".py": "python", ".toml": "toml", ".js": "javascript", ".sh": "sh", ".yml": "yaml", ".service": "ini"}
 
 tree = tempfile.TemporaryDirectory(prefix="rill-site-")
 
