@@ -14,27 +14,28 @@ from small_lm import ARPA, LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 from asr.errors import ModelError
 from asr.lm.folder import SECOND, LanguageModel, write_language_model
 from asr.lm.large_ngrams import END, NO_CONTEXT, LargeNgrams
-from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, Table
+from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel
 
 WORDS = tuple(f"w{k}" for k in range(1, 40))  # ids 1 to 39
 BEGIN = len(WORDS) + 1
-SYMBOLS = (UNKNOWN, BEGINS, ENDS, *WORDS[::-1])  # numbered otherwise than the lexicon
+SYMBOLS = (ENDS, *WORDS[::-1], BEGINS, UNKNOWN)  # numbered otherwise than the lexicon
 
 
 def random_model(seed: int, order: int = 4) -> NgramModel:
-    """Of n-grams that miss some histories and suffixes, whose probabilities sum to 1 after every history."""
+    """Of random n-grams, whose probabilities sum to 1 after every history."""
     random = np.random.default_rng(seed)
-    unigrams = random.dirichlet(np.ones(len(SYMBOLS)))
-    tables = [Table(np.arange(len(SYMBOLS), dtype=np.int32)[:, None], np.log(unigrams).astype(np.float32), zeros(42))]
+    unigrams = np.log(random.dirichlet(np.ones(len(SYMBOLS)))).astype(np.float32)
+    grams = [(np.arange(len(SYMBOLS), dtype=np.int32)[:, None], unigrams, zeros(len(SYMBOLS)))]
     for n in range(2, order + 1):
-        below = tables[-1].ids
-        inner = below[(below != 2).all(axis=1)]
+        below = grams[-1][0]
+        inner = below[(below != 0).all(axis=1)]
         histories = inner[random.permutation(len(inner))[: 60 * n]]
-        grams = {(*row, last) for row in histories.tolist() for last in random.integers(2, len(SYMBOLS), 6).tolist()}
-        ids = np.array(sorted(gram for gram in grams if 1 not in gram[1:]), np.int32)
-        tables.append(Table(ids, np.log(random.uniform(0.01, 0.15, len(ids))).astype(np.float32), zeros(len(ids))))
-    model = NgramModel(SYMBOLS, tables[:1])
-    return model.with_tables(tables)
+        rows = {(*row, last) for row in histories.tolist() for last in random.integers(0, len(SYMBOLS), 6).tolist()}
+        ids = np.array(sorted(row for row in rows if BEGIN not in row[1:]), np.int32)
+        grams.append((ids, np.log(random.uniform(0.01, 0.15, len(ids))).astype(np.float32), zeros(len(ids))))
+        model = NgramModel.of_ngrams(WORDS[::-1], grams, unknown=True).normalised()
+        grams = [(model.grams(k), table.log_probs, table.backoffs) for k, table in enumerate(model.tables, start=1)]
+    return model
 
 
 def zeros(size: int) -> np.ndarray:
@@ -43,15 +44,15 @@ def zeros(size: int) -> np.ndarray:
 
 def without_unknown(model: NgramModel) -> NgramModel:
     """The same, the probability of the unknown word spread over the others."""
-    tables = [
-        Table(table.ids[keep], table.log_probs[keep], table.backoffs[keep])
-        for table in model.tables
-        for keep in [(table.ids != 0).all(axis=1)]
-    ]
-    first = tables[0]
-    spread = np.where(first.ids[:, 0] == 1, 0, np.exp(first.log_probs))
-    logs = np.log(np.maximum(spread / spread.sum(), 1e-9)).astype(np.float32)
-    return model.with_tables([Table(first.ids, logs, first.backoffs), *tables[1:]])
+    grams = []
+    for n, table in enumerate(model.tables, start=1):
+        ids = model.grams(n)
+        keep = (ids != BEGIN + 1).all(axis=1)
+        grams.append((ids[keep], table.log_probs[keep], table.backoffs[keep]))
+    ids, logs, factors = grams[0]
+    return NgramModel.of_ngrams(
+        WORDS[::-1], [(ids, logs - np.log(np.exp(logs[:-1]).sum()), factors), *grams[1:]]
+    ).normalised()
 
 
 def histories() -> list[list[int]]:
@@ -73,11 +74,10 @@ def name(word: int) -> str:
 def test_probabilities_are_those_of_the_model(pair):
     packed, model = pair
     listed = [
-        ([BEGIN if k == 1 else 42 - k for k in row[:-1]], END if row[-1] == 2 else 42 - row[-1])
-        for table in model.tables[1:]
-        for row in table.ids[:: len(table.ids) // 50].tolist()
+        ([model_id if model_id == BEGIN else BEGIN - model_id for model_id in row[:-1]], (BEGIN - row[-1]) % BEGIN)
+        for n in range(2, model.order + 1)
+        for row in model.grams(n)[::7].tolist()
     ]
-    assert name(listed[0][1]) in model.words
     unlisted = [(history, word) for history in histories() for word in (END, 1, 7, 39)]
     for history, word in listed + unlisted:
         gram = [model.ids[name(k)] for k in (*history, word)][-model.order :]
@@ -120,10 +120,10 @@ def test_packing_keeps_everything(pair):
 
 def test_models_that_do_not_fit_are_refused():
     model = random_model(3)
-    with pytest.raises(ValueError, match="lacks 1 .*'other'"):
+    with pytest.raises(ValueError, match="1 other words"):
         LargeNgrams.from_model(model, [*WORDS, "other"])
     with pytest.raises(ValueError, match="single words"):
-        LargeNgrams.from_model(NgramModel(SYMBOLS, model.tables[:1]), WORDS)
+        LargeNgrams.from_model(NgramModel(WORDS[::-1], model.tables[:1], unknown=True), WORDS)
 
 
 def test_what_is_no_packed_model_is_refused(pair):

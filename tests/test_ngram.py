@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,11 @@ import pytest
 
 from asr.cli.main import main
 from asr.errors import DataError, UsageError
-from asr.lm.estimate import NgramOptions, estimate, estimate_mixture, find_lmplz, write_corpus
-from asr.lm.ngram import NgramModel
+from asr.lm.corpus import TextCorpus, WordNumbers
+from asr.lm.estimate import OFTEN, NgramOptions, Texts
+from asr.lm.folder import LanguageModel
 from asr.recognizer import Recognizer
+from asr.words.tokens import PHONES, TokenTable
 
 TEXT = """It was the best of times,
 it was the worst of times;
@@ -24,7 +25,6 @@ it was the age of wisdom...
 --
 It was the age of foolishness!
 """
-needs_lmplz = pytest.mark.skipif(shutil.which("lmplz") is None, reason="KenLM's lmplz is not on PATH")
 
 
 def test_text_is_brought_into_normal_form(tmp_path: Path) -> None:
@@ -33,8 +33,11 @@ def test_text_is_brought_into_normal_form(tmp_path: Path) -> None:
         file.write("WE HAD EVERYTHING BEFORE US\n")
     with lzma.open(tmp_path / "most.xz", "wt") as file:
         file.write("we had nothing before us\n")
-    corpus = write_corpus([tmp_path / "plain.txt", tmp_path / "more.gz", tmp_path / "most.xz"], tmp_path / "out")
-    assert corpus.path.read_text().splitlines() == [
+    numbers = WordNumbers()
+    corpus = TextCorpus.read([tmp_path / "plain.txt", tmp_path / "more.gz", tmp_path / "most.xz"], numbers)
+    names = list(numbers)
+    text = " ".join(names[number] for number in corpus.tokens)
+    assert text.removeprefix("<s> ").removesuffix(" </s>").split(" </s> <s> ") == [
         "it was the best of times",
         "it was the worst of times",
         "it was the age of wisdom",
@@ -42,47 +45,33 @@ def test_text_is_brought_into_normal_form(tmp_path: Path) -> None:
         "we had everything before us",
         "we had nothing before us",
     ]
-    assert (corpus.sentences, corpus.left_out, corpus.words["was"]) == (6, 1, 4)
+    assert (corpus.sentences, corpus.left_out, corpus.words) == (6, 1, 34)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n...\n", b"1 2 3\n", b"\xff\xfe\x00bad"])
 def test_text_without_words_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(DataError, match="text.txt"):
-        write_corpus([tmp_path / "text.txt"], tmp_path / "out")
+        TextCorpus.read([tmp_path / "text.txt"], WordNumbers())
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"order": 0},
-        {"order": 6},
+        {"order": 5},
         {"prune": (1, 2)},
         {"prune": (0, 3, 2)},
         {"prune": ()},
-        {"vocabulary": 0},
         {"shares": (0.5, 0.4)},
         {"shares": (1.5, -0.5)},
-        {"most": 50_000},
-        {"most": 60_000, "order": 1},
+        {"most": 0},
+        {"most": 60_000, "order": 1, "prune": (0,)},
     ],
 )
 def test_impossible_options_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
         NgramOptions(**wrong)
-
-
-def test_a_missing_estimator_is_said_with_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="cmake"):
-        find_lmplz()
-    (tmp_path / "text.txt").write_text(TEXT)
-    monkeypatch.setattr("sys.argv", ["asr", "lm", "build", str(tmp_path / "text.txt"), "-o", str(tmp_path / "lm")])
-    assert main() == 2
-    assert "pip download kenlm" in capsys.readouterr().err
-    assert not (tmp_path / "lm").exists()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(
@@ -95,17 +84,31 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     assert [file.name for file in tmp_path.iterdir()] == ["text.txt"]
 
 
-@needs_lmplz
+def texts_of(tmp_path: Path, *contents: str) -> Texts:
+    numbers, corpora = WordNumbers(), []
+    for k, content in enumerate(contents):
+        (tmp_path / f"text-{k}").write_text(content)
+        corpora.append(TextCorpus.read([tmp_path / f"text-{k}"], numbers))
+    return Texts(corpora, numbers)
+
+
 def test_the_model_knows_what_it_read_and_the_words_it_was_told(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text(TEXT)
-    corpus = write_corpus([tmp_path / "text.txt"], tmp_path / "corpus.txt")
-    estimate(corpus, [*corpus.words, "rill"], tmp_path / "model.arpa", NgramOptions(prune=(0,)), find_lmplz())
-    lines = (tmp_path / "model.arpa").read_text().splitlines()
-    grams = {line.split("\t")[1] for line in lines if "\t" in line}
-    assert {"rill", "it was", "it was the", "worst of times"} <= grams
+    texts = texts_of(tmp_path, TEXT)
+    words = texts.vocabulary(5, known=["rill", "best"])
+    assert words[:3] == ["it", "was", "the"] and set(words) == {"it", "was", "the", "of", "times", "best", "rill"}
+    assert texts.covered(words) == pytest.approx(19 / 24)
+    model = texts.model(words, NgramOptions(prune=(0,)))
+    grams = {" ".join(model.words[k] for k in gram) for n in (1, 2, 3) for gram in model.grams(n)}
+    assert {"rill", "it was", "it was the", "<s> it was"} <= grams and "wisdom </s>" not in grams
 
 
-@needs_lmplz
+def test_a_word_of_one_text_alone_must_be_frequent(tmp_path: Path) -> None:
+    texts = texts_of(tmp_path, "the sea\n" * OFTEN + "the foam\n" * (OFTEN - 1), "the zebra\nfoal foal foal\n")
+    assert set(texts.vocabulary(10, (0.5, 0.5))) == {"the", "sea"}
+    assert texts.vocabulary(1, (0.5, 0.5), known=["foal"]) == ["the", "foal"]
+    assert set(texts_of(tmp_path, "the sea\n").vocabulary(10)) == {"the", "sea"}
+
+
 def test_a_language_model_is_built_and_used(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -139,28 +142,55 @@ def test_a_language_model_is_built_and_used(
     assert said and set(said) <= known
 
 
-@needs_lmplz
 def test_texts_are_mixed_by_their_shares_and_pruned_to_a_size(tmp_path: Path) -> None:
-    corpora = []
-    for name, text in (("times", TEXT), ("sea", "it was the sea\n" * 3 + "she sells shells by the sea\n")):
-        (tmp_path / name).write_text(text)
-        corpora.append(write_corpus([tmp_path / name], tmp_path / f"{name}.txt"))
-    words = list(dict.fromkeys([*corpora[0].words, *corpora[1].words]))
+    texts = texts_of(tmp_path, TEXT, "it was the sea\n" * 3 + "she sells shells by the sea\n")
+    words = sorted(texts.numbers.keys() - {"<s>", "</s>"})
     chances = {}
     for shares in ((0.9, 0.1), (0.1, 0.9)):
-        options = NgramOptions(prune=(0,), vocabulary=20, shares=shares, most=45)
-        estimate_mixture(corpora, words, tmp_path / "model.arpa", options, find_lmplz())
-        model = NgramModel.read(tmp_path / "model.arpa")
-        assert model.size <= 45 and model.order == 3
-        grams = np.array([[model.words.index(word) for word in ("was", "the", last)] for last in ("age", "sea")])
+        model = texts.model(words, NgramOptions(prune=(0,), shares=shares, most=45))
+        assert 40 < model.size <= 45 and model.order == 3
+        grams = np.array([[model.ids[word] for word in ("was", "the", last)] for last in ("age", "sea")])
         chances[shares] = model.log_probs(grams)
     assert chances[0.9, 0.1][0] > chances[0.1, 0.9][0] and chances[0.9, 0.1][1] < chances[0.1, 0.9][1]
 
 
-@needs_lmplz
-def test_what_lmplz_complains_of_is_passed_on(tmp_path: Path) -> None:
+def test_a_second_model_of_folders_of_text_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RILL_CACHE", "")
+    for name, content in (("times", TEXT), ("sea", "it was the best of seas\nit was the age of the sea\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(content)
+    (tmp_path / "sea" / "b.txt").write_text("the worst of times at sea\n")
+    command = ["asr", "lm", "build", str(tmp_path / "times"), str(tmp_path / "sea"), "-o", str(tmp_path / "lm")]
+    options = ["--shares", "0.6,0.4", "--prune", "0", "--second", "50", "--second-prune", "0", "--words"]
+    (tmp_path / "words.txt").write_text("sea\n")
+    monkeypatch.setattr("sys.argv", [*command, *options, str(tmp_path / "words.txt")])
+    assert main() == 0
+    model = LanguageModel.open(tmp_path / "lm", TokenTable(PHONES))
+    second = model.second.open()
+    assert second.vocabulary == len(model.words) - 1 and len(second.last) == 50
+    numbers = {word: k for k, word in enumerate(model.words)}
+    it, was, the, age, of = (numbers[word] for word in ("it", "was", "the", "age", "of"))
+    assert second.log_prob([it, was, the, age], of) > -1 > second.log_prob([it, was, the, of], age)
+    about = json.loads((tmp_path / "lm" / "config.json").read_text())
+    assert about["second"]["order"] == 4 and about["second"]["shares"] == [0.6, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--second", "5"], "must be more than the 10 words"),
+        (["--second", "50", "--second-order", "5"], "order of an n-gram model must be 1 to 4"),
+        (["--second", "50", "--second-shares", "0.5,0.5"], "1 texts need as many shares, got 2"),
+        (["--shares", "all"], "shares must be numbers"),
+        (["--prune", "0.5"], "prune must be whole numbers"),
+    ],
+)
+def test_impossible_wishes_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, options: list[str], message: str
+) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
-    corpus = write_corpus([tmp_path / "text.txt"], tmp_path / "corpus.txt")
-    with pytest.raises(DataError, match="lmplz failed"):
-        estimate(corpus, corpus.words, tmp_path / "model.arpa", NgramOptions(memory="nonsense"), find_lmplz())
-    assert "nonsense" not in (tmp_path / "model.arpa").read_text()
+    command = ["asr", "lm", "build", str(tmp_path / "text.txt"), "-o", str(tmp_path / "lm")]
+    monkeypatch.setattr("sys.argv", [*command, *options])
+    assert main() == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "lm").exists()

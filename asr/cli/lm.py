@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+Number = TypeVar("Number", int, float)
 lm = typer.Typer(help="Language models: what people are likely to say.", no_args_is_help=True)
 
 
@@ -20,7 +22,9 @@ def build(
     texts: Annotated[
         list[Path],
         typer.Argument(
-            metavar="TEXT...", help="Plain text, a sentence a line; .gz, .xz and .bz2 too.", show_default=False
+            metavar="TEXT...",
+            help="Plain text, a sentence a line; .gz, .xz and .bz2 too. A folder is a text of all files in it.",
+            show_default=False,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)],
@@ -28,11 +32,11 @@ def build(
         Path | None,
         typer.Option(help="Words to know in any case, one a line, each with its phones in ARPAbet if you know them."),
     ] = None,
-    vocabulary: Annotated[int, typer.Option(help="How many of the text's most frequent words to know.")] = 50_000,
+    vocabulary: Annotated[int, typer.Option(help="How many of the text's words to know.", min=1)] = 50_000,
     order: Annotated[int, typer.Option(help="Words an n-gram may have.")] = 3,
     prune: Annotated[
         str, typer.Option(help="For each order, the count up to which n-grams are dropped; the last one goes on.")
-    ] = "0,2,3",
+    ] = "0,1,2",
     shares: Annotated[
         str | None,
         typer.Option(
@@ -43,42 +47,57 @@ def build(
     most: Annotated[
         int | None, typer.Option(help="How many n-grams to keep, the ones that matter most (pruning by entropy).")
     ] = None,
-    lmplz: Annotated[Path | None, typer.Option(help="KenLM's estimator. (default: lmplz on PATH)")] = None,
-    memory: Annotated[str, typer.Option(help="What lmplz may use, as 2G or 50%.")] = "2G",
+    second: Annotated[
+        int | None,
+        typer.Option(help="Add a model of so many n-grams, which the decoder looks up beside the graph.", min=1),
+    ] = None,
+    second_order: Annotated[int, typer.Option(help="Words that an n-gram of it may have.")] = 4,
+    second_prune: Annotated[str, typer.Option(help="As --prune, for it.")] = "0,0,1",
+    second_shares: Annotated[
+        str | None, typer.Option(metavar="S,S...", help="As --shares, for it. (default: the same)")
+    ] = None,
 ) -> None:
     """Build a language model from plain text, to be given to --lm.
 
-    Estimates a pruned n-gram model with KenLM's lmplz, looks up or guesses pronunciations, and composes both into a
-    decoding graph. A build that fails leaves nothing behind.
+    Estimates a pruned n-gram model, looks up or guesses pronunciations, and composes both into a decoding graph. A
+    build that fails leaves nothing behind.
     """
     from rich.console import Console
 
-    from asr.errors import UsageError
     from asr.lm.build import build_language_model
     from asr.lm.estimate import NgramOptions
     from asr.words.lexicon import read_entries
 
     console = Console(stderr=True, highlight=False)
-    try:
-        counts = tuple(int(part) for part in prune.split(","))
-    except ValueError:
-        raise UsageError(f"prune must be whole numbers with commas between them, got {prune!r}") from None
-    try:
-        parts = tuple(float(part) for part in shares.split(",")) if shares else ()
-    except ValueError:
-        raise UsageError(f"shares must be numbers with commas between them, got {shares!r}") from None
-    options = NgramOptions(order, counts[:order], vocabulary, memory, parts, most)
+    parts = _numbers("shares", shares or "", float)
+    options = NgramOptions(order, _numbers("prune", prune, int)[:order], parts, most)
+    larger = None
+    if second is not None:
+        parts = _numbers("second-shares", second_shares or "", float) or parts
+        larger = NgramOptions(second_order, _numbers("second-prune", second_prune, int)[:second_order], parts, second)
     extra = read_entries(words, bare_words=True) if words else {}
     with console.status("starting") as status:
-        built = build_language_model(texts, output, extra, options, lmplz, report=status.update)
+        built = build_language_model(texts, output, extra, options, vocabulary, larger, report=status.update)
     for line in (
         f"{built.sentences} sentences, {built.text_words} words of text",
         f"{built.left_out} lines left out for characters that must be spelt out",
         f"{built.words} words known, which are {100 * built.covered:.1f} % of the text",
         f"{built.guessed} pronunciations guessed",
+        f"{built.ngrams} n-grams" + (f", {built.second} for the second pass" if built.second else ""),
         f"{built.states} states, {built.arcs} arcs, {built.bytes / 1e6:.1f} MB: {output}",
     ):
         console.print(line)
+
+
+def _numbers(name: str, written: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """Numbers with commas between them, perhaps none; raises UsageError."""
+    from asr.errors import UsageError
+
+    try:
+        return tuple(kind(part) for part in written.split(",")) if written else ()
+    except ValueError:
+        kinds = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{name} must be {kinds} with commas between them, got {written!r}") from None
 
 
 Folder = Annotated[
@@ -140,10 +159,7 @@ def train_lstm(
     from asr.models.language import LanguageConfig
 
     console = Console(stderr=True, highlight=False)
-    try:
-        parts = tuple(float(part) for part in shares.split(",")) if shares else ()
-    except ValueError:
-        raise UsageError(f"shares must be numbers with commas between them, got {shares!r}") from None
+    parts = _numbers("shares", shares or "", float)
     if parts and len(parts) != len(texts):
         raise UsageError(f"{len(texts)} texts need as many shares, got {len(parts)}")
     options = LanguageTrainingOptions(million_words, rows, steps, learning_rate, shares=parts, seed=seed)

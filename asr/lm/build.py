@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asr.errors import UsageError
-from asr.graph.build import arpa_words, build_graph
-from asr.lm.estimate import NgramOptions, estimate_mixture, find_lmplz, write_corpus
+from asr.errors import DataError, UsageError
+from asr.graph.build import build_graph
+from asr.lm.corpus import TextCorpus, WordNumbers
+from asr.lm.estimate import NgramOptions, Texts
 from asr.lm.folder import DecodingWeights, write_language_model
+from asr.lm.large_ngrams import LargeNgrams
 from asr.words.lexicon import Lexicon, Pronunciation
 from asr.words.tokens import PHONES, TokenTable
 
@@ -26,6 +27,8 @@ class Built:
     covered: float  # part of the text's words that the vocabulary has
     words: int
     guessed: int  # words whose pronunciation was guessed
+    ngrams: int
+    second: int  # n-grams of the second model, 0 without one
     states: int
     arcs: int
     bytes: int
@@ -36,58 +39,77 @@ def build_language_model(
     output: Path,
     extra: dict[str, tuple[Pronunciation, ...]],
     options: NgramOptions,
-    lmplz: Path | None = None,
+    vocabulary: int = 50_000,
+    second: NgramOptions | None = None,
     weights: DecodingWeights | None = None,
     report: Callable[[str], None] = lambda stage: None,
 ) -> Built:
-    """Estimate an n-gram model, add pronunciations, compose, pack; the folder appears when all of it is done.
+    """Estimate n-gram models, add pronunciations, compose, pack; the folder appears when all of it is done.
 
     Args:
-        texts: text files, a sentence per line.
+        texts: text files, a sentence per line; a folder stands for all files in it.
         output: folder to write: new, empty, or a language model that is replaced.
         extra: words to know in any case, with their pronunciations where they are known.
-        options: of the n-gram model.
-        lmplz: KenLM's estimator; looked for on PATH by default.
+        options: of the n-gram model in the decoding graph.
+        vocabulary: how many of the texts' words to know.
+        second: options of a larger model of the same words, for the second pass.
         weights: to decode with; the defaults of the acoustic model's units where None.
         report: called with the name of each stage.
     Raises:
-        UsageError: no lmplz, a folder that holds something else, or not a share for each text.
-        DataError: text that cannot be read or has no words, a word without a pronunciation, lmplz failed.
+        UsageError: a folder that holds something else, not a share for each text, or too few n-grams for the words.
+        DataError: text that cannot be read or has no words, or a word without a pronunciation.
     """
-    if options.shares and len(options.shares) != len(texts):
-        raise UsageError(f"{len(texts)} texts need as many shares, got {len(options.shares)}")
+    for shares in (options.shares, second.shares if second else ()):
+        if shares and len(shares) != len(texts):
+            raise UsageError(f"{len(texts)} texts need as many shares, got {len(shares)}")
     if output.exists() and not (output / "config.json").is_file() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} exists and is no language model folder; give another name")
-    estimator = find_lmplz(lmplz)
+    report("reading text")
+    numbers = WordNumbers()
+    found = Texts([TextCorpus.read(_files(text), numbers) for text in texts], numbers)
+    words = found.vocabulary(vocabulary, options.shares, extra)
+    for most in (options.most, second.most if second else None):
+        if most is not None and most <= len(words) + 2:
+            raise UsageError(f"the n-grams kept must be more than the {len(words)} words, got {most}")
+    report("looking up pronunciations")
     phones = TokenTable(PHONES)
     lexicon = Lexicon.load(extra, guesses=1)
+    pronunciations = [(word, phones.encode(sound)) for word in words for sound in lexicon.pronounce(word)]
+    report("estimating n-grams")
+    model = found.model(words, options)
+    ngrams = model.size
     with tempfile.TemporaryDirectory(prefix="rill-lm-") as name:
         scratch = Path(name)
-        arpa = scratch / "model.arpa"
-        report("reading text")
-        groups = [[text] for text in texts] if options.shares else [texts]
-        corpora = [write_corpus(group, scratch / f"corpus-{k}.txt") for k, group in enumerate(groups)]
-        counts = sum((corpus.words for corpus in corpora), Counter())
-        known = list(dict.fromkeys([*extra, *(word for word, _ in counts.most_common(options.vocabulary))]))
-        report("estimating n-grams")
-        estimate_mixture(corpora, known, arpa, options, estimator)
-        report("looking up pronunciations")
-        spoken = arpa_words(arpa)
-        pronunciations = [(word, phones.encode(sound)) for word in spoken for sound in lexicon.pronounce(word)]
+        model.write(scratch / "model.arpa")
+        del model
         report("composing the graph")
-        graph = build_graph(arpa, pronunciations, len(phones), scratch)
-        report("packing")
-        about = {key: value for key, value in asdict(options).items() if key != "memory"} | {"words": len(spoken)}
-        write_language_model(output, graph, pronunciations, phones, weights, about)
-    total = counts.total()
+        graph = build_graph(scratch / "model.arpa", pronunciations, len(phones), scratch)
+    larger = None
+    if second is not None:
+        report("estimating the n-grams of the second pass")
+        larger = LargeNgrams.from_model(found.model(words, second), words)
+    report("packing")
+    about = asdict(options) | {"words": len(words)} | ({} if second is None else {"second": asdict(second)})
+    write_language_model(output, graph, pronunciations, phones, weights, about, larger)
     return Built(
-        sentences=sum(corpus.sentences for corpus in corpora),
-        left_out=sum(corpus.left_out for corpus in corpora),
-        text_words=total,
-        covered=sum(counts[word] for word in known) / total,
-        words=len(spoken),
-        guessed=sum(word not in lexicon for word in spoken),
+        sentences=sum(corpus.sentences for corpus in found.corpora),
+        left_out=sum(corpus.left_out for corpus in found.corpora),
+        text_words=sum(corpus.words for corpus in found.corpora),
+        covered=found.covered(words),
+        words=len(words),
+        guessed=sum(word not in lexicon for word in words),
+        ngrams=ngrams,
+        second=0 if larger is None else len(larger.last),
         states=len(graph.counts),
         arcs=len(graph.phones),
         bytes=sum(file.stat().st_size for file in output.iterdir()),
     )
+
+
+def _files(text: Path) -> list[Path]:
+    if not text.is_dir():
+        return [text]
+    files = sorted(path for path in text.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise DataError(f"{text}: there is no file in this folder")
+    return files

@@ -9,17 +9,17 @@ import io
 import lzma
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from asr.errors import ModelError
-from asr.lm.ngram import BEGINS, ENDS, NgramModel, Table
+from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel
 
 FORMAT = 1
 REMEDY = "build it again with 'asr lm build'"
 LEVELS = 256  # values that a probability or a back-off factor can have
-BINS = 1 << 14  # of the histogram that the values are chosen from
+BINS, ROUNDS = 1 << 14, 50  # of the histogram that the values are chosen from; how often they are moved
 NO_CONTEXT = 0xFFFFFFFF  # suffix of a single word
 END = 0  # id of the end of a sentence
 
@@ -51,38 +51,27 @@ class LargeNgrams:
         """Number the words of a model as a lexicon does, drop its unknown word, and quantise it.
 
         Args:
-            model: of order 2 or more, with <s> and </s>.
+            model: of order 2 or more.
             words: of the language model folder, from id 1 on.
         Raises:
-            ValueError: the model lacks one of these words, or has none but single words.
+            ValueError: the model has other words than these, or no n-grams but single words.
         """
         if model.order < 2:
             raise ValueError("a model of single words has no contexts")
-        kept = [ENDS, *words, BEGINS]
-        missing = [word for word in kept if word not in model.ids]
-        if missing:
-            raise ValueError(f"the n-gram model lacks {len(missing)} of the words, as {missing[0]!r}")
-        numbers = np.full(len(model.words), -1, np.int32)
-        numbers[[model.ids[word] for word in kept]] = np.arange(len(kept))
-        renamed = NgramModel(kept, [_renamed(table, numbers) for table in model.tables])
-        unigrams = renamed.tables[0]
-        spread = np.exp(unigrams.log_probs.astype(float))
-        spread[-1] = 0  # nothing is followed by the begin of a sentence
-        chances = np.log(np.maximum(spread / spread.sum(), np.exp(float(unigrams.log_probs.min()))))
-        tables = (Table(unigrams.ids, chances.astype(np.float32), unigrams.backoffs), *renamed.tables[1:])
-        return cls._from_tables(_closed(renamed.with_tables(tables)))
-
-    @classmethod
-    def _from_tables(cls, model: NgramModel) -> LargeNgrams:
+        if set(words) != set(model.own_words):
+            raise ValueError(f"the n-gram model has {len(set(words) ^ set(model.own_words))} other words")
+        if tuple(words) != model.own_words or model.knows_unknown:
+            model = _renumbered(model, words)
         tables = model.tables
-        sizes = [len(table.ids) for table in tables]
+        sizes = [len(table.last) for table in tables]
         weights = np.repeat(1 / np.array(sizes), sizes)  # the few short n-grams are looked up as often as the many long
         prob_values, prob_codes = _quantised(np.concatenate([table.log_probs for table in tables]), weights)
         factors = np.concatenate([table.backoffs for table in tables[:-1]])
         backoff_values, backoff_codes = _quantised(factors, weights[: len(factors)])
-        histories = [model.find(table.ids[:, :-1]) for table in tables[1:]]
-        counts = [np.bincount(rows, minlength=size) for rows, size in zip(histories, sizes, strict=False)]
-        last = np.concatenate([table.ids[:, -1] for table in tables]).astype(np.uint32)
+        counts = [
+            np.bincount(table.histories, minlength=size) for table, size in zip(tables[1:], sizes[:-1], strict=True)
+        ]
+        last = np.concatenate([table.last for table in tables]).astype(np.uint32)
         return cls._linked(last, prob_codes, prob_values, backoff_codes, backoff_values, np.concatenate(counts))
 
     @classmethod
@@ -200,46 +189,44 @@ class LargeNgrams:
             raise ModelError(f"{name} is no packed n-gram model ({error}); {REMEDY}") from error
 
 
-def _renamed(table: Table, numbers: np.ndarray) -> Table:
-    """With the words numbered anew, sorted by that, without the n-grams that have a word without a number."""
-    ids = numbers[table.ids]
-    rows = np.flatnonzero((ids >= 0).all(axis=1))
-    rows = rows[np.lexsort(ids[rows].T[::-1])]
-    return Table(ids[rows], table.log_probs[rows], table.backoffs[rows])
-
-
-def _closed(model: NgramModel) -> NgramModel:
-    """With the n-grams added, at the probability they have, that are the history or the suffix of another."""
-    tables = list(model.tables)
-    for n in range(model.order, 1, -1):
-        ids = tables[n - 1].ids
-        needed = [ids[:, :-1]] + ([ids[:, 1:]] if n < model.order else [])
-        wanted = np.unique(np.concatenate(needed), axis=0)
-        wanted = wanted[model.find(wanted) < 0]
-        below = tables[n - 2]
-        added = Table(wanted, model.log_probs(wanted).astype(np.float32), np.zeros(len(wanted), np.float32))
-        columns = [np.concatenate([getattr(part, f.name) for part in (below, added)]) for f in fields(Table)]
-        order = np.lexsort(columns[0].T[::-1])
-        tables[n - 2] = Table(*(column[order] for column in columns))
-    return NgramModel(model.words, tables)
+def _renumbered(model: NgramModel, words: Sequence[str]) -> NgramModel:
+    """With other ids of the words, without the unknown word: its probability goes to the others."""
+    numbers = np.array([{ENDS: 0, BEGINS: len(words) + 1, UNKNOWN: -1}.get(word, 0) for word in model.words], np.int32)
+    numbers[1 : len(words) + 1] = [k for _, k in sorted((model.ids[word], k) for k, word in enumerate(words, start=1))]
+    grams = []
+    for n, table in enumerate(model.tables, start=1):
+        ids = numbers[model.grams(n)]
+        keep = (ids >= 0).all(axis=1)
+        log_probs = table.log_probs[keep]
+        if n == 1:
+            total = np.exp(log_probs[ids[keep, 0] <= len(words)]).sum()
+            log_probs = log_probs - np.log(total)
+        grams.append((ids[keep], log_probs, table.backoffs[keep]))
+    return NgramModel.of_ngrams(words, grams).normalised()
 
 
 def _quantised(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(256,) values, one of them 0, and the code (N,) of each number.
+    """(256,) values, one of them 0, and the code (N,) of each number, so that the squared error is small.
 
-    They are dense where numbers are, as the cube root of their density: that makes the squared error least (Panter &
-    Dite 1951).
+    The values begin as dense as the cube root of the density of the numbers (Panter & Dite 1951) and are moved to the
+    means of what is nearest to them (Lloyd 1982), both on a histogram.
     """
-    numbers = np.asarray(numbers, float)
     low, high = float(numbers.min()), float(numbers.max())
-    bins = np.minimum(((numbers - low) * (BINS / max(high - low, 1e-9))).astype(np.int64), BINS - 1)
-    density = np.cbrt(np.bincount(bins, weights, BINS))
-    cells = np.minimum((np.cumsum(density) - density / 2) * ((LEVELS - 1) / density.sum()), LEVELS - 2).astype(np.int64)
-    cell = cells[bins]
-    cell[numbers == 0] = LEVELS - 1
-    masses = np.bincount(cell, weights, LEVELS)
-    values = np.bincount(cell, weights * numbers, LEVELS) / np.maximum(masses, 1e-300)
-    return values.astype(np.float32), cell.astype(np.uint8)
+    width = max(high - low, 1e-6) / BINS
+    bins = np.minimum(((numbers - low) / width).astype(np.int32), BINS - 1)
+    masses = np.bincount(bins, np.where(numbers == 0, 0, weights), BINS)  # 0 has a value of its own
+    sums = np.bincount(bins, weights * numbers, BINS)
+    density = np.cumsum(np.cbrt(np.convolve(masses, np.ones(BINS // 128), "same")))
+    levels = (np.arange(LEVELS - 1) + 0.5) * (density[-1] / (LEVELS - 1))
+    values = low + width * np.searchsorted(density, levels)
+    centres = low + width * (np.arange(BINS) + 0.5)
+    for _ in range(ROUNDS):
+        cells = np.searchsorted((values[1:] + values[:-1]) / 2, centres)
+        mass, total = np.bincount(cells, masses, LEVELS - 1), np.bincount(cells, sums, LEVELS - 1)
+        values = np.sort(np.where(mass > 0, total / np.maximum(mass, 1e-300), values))
+    codes = np.searchsorted((values[1:] + values[:-1]) / 2, centres).astype(np.uint8)[bins]
+    codes[numbers == 0] = LEVELS - 1
+    return np.append(values, 0).astype(np.float32), codes
 
 
 def _planes(values: np.ndarray) -> np.ndarray:

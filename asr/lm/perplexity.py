@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.errors import DataError
-from asr.lm.estimate import sentences
+from asr.lm.corpus import sentences
 from asr.lm.lstm import LstmLanguageModel
-from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel
+from asr.lm.ngram import BEGINS, ENDS, NEVER, UNKNOWN, NgramModel
 
 
 class Perplexities(NamedTuple):
@@ -58,11 +58,19 @@ def measure_perplexity(
 
 
 def ngram_log_probs(model: NgramModel, sentence: Sequence[str]) -> np.ndarray:
-    """Natural-log probability of each word of a sentence and of its end, (N + 1,)."""
+    """Natural-log probability of each word of a sentence and of its end, (N + 1,).
+
+    A model without unknown words begins anew behind each of them, and says of the word itself that it is never said.
+    """
     ids = model.ids
-    numbers = [ids[BEGINS], *(ids.get(word, ids[UNKNOWN]) for word in sentence), ids[ENDS]]
-    found = []
+    unknown = ids.get(UNKNOWN, -1)
+    numbers = [ids[BEGINS], *(ids.get(word, unknown) for word in sentence), ids[ENDS]]
+    found = np.full(len(numbers) - 1, NEVER * np.log(10))
+    start = 0
     for place in range(1, len(numbers)):
-        gram = np.array([numbers[max(0, place - model.order + 1) : place + 1]])
-        found.append(model.log_probs(gram)[0])
-    return np.array(found)
+        if numbers[place] < 0:
+            start = place + 1
+            continue
+        gram = np.array([numbers[max(start, place - model.order + 1) : place + 1]])
+        found[place - 1] = model.log_probs(gram)[0]
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.errors import DataError
-from asr.lm.estimate import sentences
+from asr.lm.corpus import sentences
 from asr.models.language import ENDS, UNKNOWN
 
 SPECIAL = ("</s>", "<unk>")  # words 0 and 1
