@@ -198,9 +198,15 @@ def best_sentence(log_probs: np.ndarray) -> tuple[str, float]:
 
 
 def sentence_cost(words: list[str], log_probs: np.ndarray) -> float:
+    return (
+        spoken_cost(words, log_probs) + WEIGHTS.language_weight * language_cost(words) + WEIGHTS.word_cost * len(words)
+    )
+
+
+def spoken_cost(words: list[str], log_probs: np.ndarray) -> float:
+    """Of the best pronunciations."""
     sounds = product(*([sound for word, sound in PRONUNCIATIONS if word == one] for one in words))
-    spoken = min(acoustic_cost([phone for sound in choice for phone in sound], log_probs) for choice in sounds)
-    return spoken + WEIGHTS.language_weight * language_cost(words) + WEIGHTS.word_cost * len(words)
+    return min(acoustic_cost([phone for sound in choice for phone in sound], log_probs) for choice in sounds)
 
 
 def acoustic_cost(phones: list[int], log_probs: np.ndarray) -> float:

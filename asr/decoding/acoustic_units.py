@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from asr.acoustic.phone_states import SILENCE, Biphones
-from asr.graph.topology import CtcTopology, StateTopology, Topology
+from asr.decoding.search import Topology
 from asr.lm.folder import CTC_WEIGHTS, STATE_WEIGHTS, DecodingWeights
-from asr.words.tokens import BLANK
+from asr.words.tokens import BLANK, PHONES
 
 if TYPE_CHECKING:
     from asr.acoustic.folder import ModelPackage
@@ -24,7 +24,7 @@ class SearchOptions:
     beam: float = 12.0  # nats; paths that are worse than the best one by more are pruned
     most_active: int = 1_000  # paths
     certain_blank: float = 0.995  # of consecutive frames with a higher probability of blank only the first is searched
-    alternatives_beam: float = 10.0  # nats, in the search for alternatives
+    alternatives_beam: float = 10.0  # nats; sentences dearer than the best one by more are no alternatives
 
     def __post_init__(self) -> None:
         if self.beam <= 0 or self.alternatives_beam <= 0 or self.most_active < 1 or not 0 < self.certain_blank <= 1:
@@ -39,7 +39,7 @@ class Units(Protocol):
     search: SearchOptions  # default ones
 
     def topology(self, weights: DecodingWeights) -> Topology:
-        """The expansion of a graph to units, one a frame."""
+        """How phones are read from frames, one unit per frame."""
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
         """Scores (T, V) float32 that the search sums, from log-probabilities (T, V)."""
@@ -75,7 +75,7 @@ SILENCE_MARGIN = 0.5
 
 def units_of(package: ModelPackage) -> Units:
     """The units that a model is decoded with: states where it has them, else phones with CTC."""
-    return CtcUnits() if package.biphones is None else StateUnits(package.biphones)
+    return CtcUnits(len(package.phones)) if package.biphones is None else StateUnits(package.biphones)
 
 
 class CtcUnits:
@@ -85,8 +85,15 @@ class CtcUnits:
     weights = CTC_WEIGHTS
     search = SearchOptions()
 
+    def __init__(self, phones: int = len(PHONES)) -> None:
+        self._phones = phones  # the blank included
+
     def topology(self, weights: DecodingWeights) -> Topology:
-        return CtcTopology(weights.language_weight, weights.word_cost)
+        """A phone may go on, then blanks may follow. It may follow itself without a blank between (the "modified"
+        topology of k2)."""
+        phones = np.arange(self._phones)
+        table = np.tile(phones, (self._phones, 1))
+        return Topology(table, table, phones, 0.0, pauses_anywhere=True, forgets=True)
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
         rows = log_probs.astype(np.float32)
@@ -118,7 +125,10 @@ class StateUnits:
         self._biphones = biphones
 
     def topology(self, weights: DecodingWeights) -> Topology:
-        return StateTopology(self._biphones, weights.language_weight, weights.word_cost, weights.silence_cost)
+        """A phone is in its first state for a frame, then in its other one. Where a word begins there may be silence,
+        after which the context is silence."""
+        table = self._biphones
+        return Topology(table.first, table.rest, table.phones, weights.silence_cost)
 
     def scores(self, log_probs: np.ndarray, weights: DecodingWeights) -> np.ndarray:
         rows = log_probs.astype(np.float32) - self._biphones.log_priors

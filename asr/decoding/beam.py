@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import kaldifst
 import numpy as np
-from kaldi_decoder import DecodableCtc, FasterDecoder, FasterDecoderOptions
 
 from asr.decoding.acoustic_units import CtcUnits, SearchOptions, Units
-from asr.decoding.lattice import WordLattice, cheapest_sentences
+from asr.decoding.lattice import cheapest_sentences
+from asr.decoding.native import NONE
 from asr.decoding.rescoring import Rescorer
+from asr.decoding.search import Hypotheses, LargeModel, Search, SearchWeights
 from asr.decoding.word_times import spans_of_words
 from asr.graph.compiled import compiled
 from asr.lm.folder import LanguageModel
@@ -23,14 +22,13 @@ from asr.words.tokens import BLANK
 
 
 class GraphState(NamedTuple):
-    """An utterance as far as it has been decoded."""
+    """An utterance as far as it has been decoded: a value, which may be kept, copied and decoded on from again."""
 
     frames: int  # decoded since the start of the stream
     blank: bool  # whether the last frame was a confident blank
-    rows: tuple[np.ndarray, ...]  # blocks (T, V) of scores of the frames that are searched
-    phones: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities of phones in them
+    phones: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities of phones in the frames that are searched
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
-    search: _Search | None  # the search over them; None before the first frame
+    search: Hypotheses | None  # the paths over them; None before the first frame
     context: LstmState | None = None  # of earlier utterances, where finals are rescored
 
     @property
@@ -40,11 +38,7 @@ class GraphState(NamedTuple):
 
 
 class GraphDecoder:
-    """Beam search over a decoding graph with kaldi-decoder (Povey et al. 2011), frame by frame.
-
-    A state behaves as an immutable value, though states share a search that moves on: an older state that is used again
-    is searched again from the start of its utterance.
-    """
+    """Beam search over a decoding graph, with `asr.decoding.search`."""
 
     name = "lm"
     silent_tokens = frozenset((BLANK,))
@@ -71,10 +65,16 @@ class GraphDecoder:
         self._units = units or CtcUnits()
         self.head = self._units.head
         self._options = options or self._units.search
-        self._graph = compiled(model.graph, self._units.topology(self._weights))
+        self._search = Search(
+            compiled(model.graph),
+            self._units.topology(self._weights),
+            self._search_weights(),
+            _large(model),
+            self._options.alternatives_beam,
+        )
 
     def start(self) -> GraphState:
-        return GraphState(0, False, (), (), (), None, None if self._rescorer is None else self._rescorer.start())
+        return GraphState(0, False, (), (), None, None if self._rescorer is None else self._rescorer.start())
 
     def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
         """Decode rows (T, V), T >= 0, of natural-log probabilities of units."""
@@ -89,10 +89,8 @@ class GraphDecoder:
             return state
         rows = self._units.scores(log_probs[kept], self._weights)
         phones = self.symbol_log_probs(log_probs[kept])
-        state = state._replace(
-            rows=(*state.rows, rows), phones=(*state.phones, phones), numbers=(*state.numbers, numbers)
-        )
-        return state._replace(search=self._search(state))
+        search = self._search.advance(state.search, rows)
+        return state._replace(phones=(*state.phones, phones), numbers=(*state.numbers, numbers), search=search)
 
     def symbol_log_probs(self, log_probs: np.ndarray) -> np.ndarray:
         """Log-probabilities of phones (T, P), silence or the blank first, from those of units (T, V)."""
@@ -107,15 +105,12 @@ class GraphDecoder:
         return self._words(state, ended=False)
 
     def certain(self, state: GraphState) -> None:
-        """None: kaldi-decoder gives access to the best path only, not to what all active paths share."""
+        """None: a word that all active paths share is seldom younger than one that has been the same for long."""
         return None
 
     def ending_cost(self, state: GraphState) -> float:
         """Cost in nats, by the language model, of ending the best path here as a sentence."""
-        if state.search is None:
-            return math.inf
-        cost = state.search.ending_cost(state.searched)
-        return self._searched_again(state).ending_cost(state.searched) if cost is None else cost
+        return math.inf if state.search is None else self._search.ending_cost(state.search)
 
     def finish(self, state: GraphState, committed: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GraphState]:
         """Close the utterance: its words, and the state of the next one.
@@ -125,41 +120,38 @@ class GraphDecoder:
         words, context = self._words(state, ended=True), state.context
         if self._rescorer is not None and words:
             words, context = self._rescored(state, words, [word.text for word in committed])
-        return words, GraphState(state.frames, state.blank, (), (), (), None, context)
+        return words, GraphState(state.frames, state.blank, (), (), None, context)
 
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
-        """At most ``count`` distinct texts of the utterance if it ended now, likeliest first.
+        """At most ``count`` distinct texts of the utterance if it ended now, likeliest first."""
+        if state.search is None:
+            return (Alternative("", 1.0),)
+        found = cheapest_sentences(self._search, state.search, count, self._options.alternatives_beam)
+        texts = dict.fromkeys(
+            " ".join(self._texts[word] for word in one.words) for one in found
+        )  # some words sound alike
+        costs = {text: 0.0 for text in texts}
+        for one in reversed(found):
+            costs[" ".join(self._texts[word] for word in one.words)] = one.cost
+        shares = np.exp(-np.array([costs[text] for text in texts]))
+        return tuple(Alternative(text, float(share)) for text, share in zip(texts, shares / shares.sum(), strict=True))
 
-        The whole utterance is searched again, with lattices, which is slower than `best`: for users who choose.
-        """
-        rows = np.concatenate(state.rows) if state.rows else np.zeros((0, 0), np.float32)
-        found = cheapest_sentences(self._graph, rows, count, self._options.alternatives_beam)
-        costs = np.array([cost for _, cost in found])
-        shares = np.exp(costs.min() - costs)
-        return tuple(
-            Alternative(" ".join(self._texts[word] for word in words), float(share))
-            for (words, _), share in zip(found, shares / shares.sum(), strict=True)
+    def _search_weights(self) -> SearchWeights:
+        weights, options = self._weights, self._options
+        return SearchWeights(
+            weights.language_weight,
+            weights.word_cost,
+            options.beam,
+            options.most_active,
+            weights.first_weight,
+            weights.second_weight,
         )
-
-    def _search(self, state: GraphState) -> _Search:
-        """The search of a state: continued, or restarted."""
-        if state.search is not None and state.search.advance(state.rows[-1], state.searched - len(state.rows[-1])):
-            return state.search
-        return self._searched_again(state)
-
-    def _searched_again(self, state: GraphState) -> _Search:
-        search = _Search(self._graph, self._options)
-        search.advance(np.concatenate(state.rows), 0)
-        return search
 
     def _words(self, state: GraphState, ended: bool) -> tuple[WordSpan, ...]:
         if state.search is None:
             return ()
-        path = state.search.path(state.searched, ended)
-        if path is None:  # the search has gone on from another state
-            path = self._searched_again(state).path(state.searched, ended)
-        tokens, words = path
-        found = self._spans(state, tokens, words)
+        path = self._search.best(state.search, ended)
+        found = self._spans(state, path.units, path.words)
         if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
             return ()
         return found
@@ -170,11 +162,10 @@ class GraphDecoder:
         """The words of a finished utterance after rescoring, and the context of the next one."""
         rescorer, weights = self._rescorer, self._weights
         options = rescorer.options
-        scale = max(1.0, weights.language_weight)  # path costs are larger with a language weight above 1
-        lattice = WordLattice(self._graph, np.concatenate(state.rows), scale * options.beam, scale * options.width)
+        width = min(max(1.0, weights.language_weight) * options.width, self._options.alternatives_beam)
         sentences = [
             sentence
-            for sentence in lattice.sentences(options.hypotheses)
+            for sentence in cheapest_sentences(self._search, state.search, options.hypotheses, width)
             if sentence.words and [self._texts[word] for word in sentence.words[: len(committed)]] == committed
         ]
         texts = [word.text for word in words]
@@ -182,10 +173,10 @@ class GraphDecoder:
             ids = {text: number for number, text in enumerate(self._texts)}
             return words, rescorer.context_after([ids[text] for text in texts], state.context)
         chosen, context = rescorer.choose(sentences, weights.language_weight, weights.word_cost, state.context)
-        found = sentences[chosen].words
-        if [self._texts[word] for word in found] == texts:
+        found = sentences[chosen]
+        if [self._texts[word] for word in found.words] == texts:
             return words, context
-        return self._spans(state, lattice.tokens(found), found), context
+        return self._spans(state, found.units, found.words), context
 
     def _spans(self, state: GraphState, tokens: np.ndarray, words: list[int]) -> tuple[WordSpan, ...]:
         """Words with their times and confidences, from the unit of each frame (T,)."""
@@ -211,44 +202,12 @@ class GraphDecoder:
         return self._units.confidences(np.maximum.reduceat(log_probs, runs), tokens[runs], words)
 
 
-class _Search:
-    """One of kaldi's decoders and its position; locked, because several threads may hold states of one search."""
-
-    def __init__(self, graph: kaldifst.StdConstFst, options: SearchOptions) -> None:
-        self._decoder = FasterDecoder(graph, FasterDecoderOptions(beam=options.beam, max_active=options.most_active))
-        self._decoder.init_decoding()
-        self._lock = threading.Lock()
-
-    def advance(self, rows: np.ndarray, after: int) -> bool:
-        """Search rows (T, V) that follow the first ``after`` ones; False, and nothing done, at another position."""
-        with self._lock:
-            if self._decoder.num_frames_decoded() != after:
-                return False
-            self._decoder.advance_decoding(DecodableCtc(np.ascontiguousarray(rows), after))
-            return True
-
-    def path(self, frames: int, ended: bool) -> tuple[np.ndarray, list[int]] | None:
-        """Unit of each frame (T,) and words of the best path after ``frames``; None at another position."""
-        with self._lock:
-            if self._decoder.num_frames_decoded() != frames:
-                return None
-            found, lattice = self._decoder.get_best_path(ended)
-        if not found:
-            return np.zeros(frames, dtype=int), []
-        _, labels, words, _ = kaldifst.get_linear_symbol_sequence(lattice)
-        return np.array(labels, dtype=int) - 1, words
-
-    def ending_cost(self, frames: int) -> float | None:
-        """Cost of the best path after ``frames`` that ends a sentence over the best of all; None elsewhere."""
-        with self._lock:
-            if self._decoder.num_frames_decoded() != frames:
-                return None
-            if not self._decoder.reached_final():
-                return math.inf
-            (_, ended), (_, open_) = (self._decoder.get_best_path(final) for final in (True, False))
-        return _cost(ended) - _cost(open_)
-
-
-def _cost(path: kaldifst.Lattice) -> float:
-    *_, weight = kaldifst.get_linear_symbol_sequence(path)
-    return weight.value1 + weight.value2
+def _large(model: LanguageModel) -> LargeModel | None:
+    """The large n-gram model of a language model, which is opened now."""
+    if model.second is None:
+        return None
+    ngrams = model.second.open()
+    numbers, boosts = np.arange(len(model.words)), np.zeros(len(model.words))
+    for number, twin in enumerate(model.twins, start=len(model.words) - len(model.twins)):
+        numbers[number], boosts[number] = twin.word or NONE, twin.boost
+    return LargeModel(ngrams, numbers, boosts)

@@ -1,109 +1,65 @@
-"""Decoding graphs ready to be searched: expanded to frames and mapped from a file of the cache folder."""
+"""Decoding graphs ready to be searched: unpacked into arrays that are mapped from a file of the cache folder."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
-import time
-import zlib
-from collections.abc import Callable
-from io import BufferedReader
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from asr.files import cache_folder, write_whole
 from asr.graph.graph import Graph, StoredGraph
-from asr.graph.openfst import Write, fst_in_memory, mapped_fst, read_layout
-from asr.graph.topology import Topology
+from asr.graph.kept_arrays import Arrays, kept_arrays
 
-if TYPE_CHECKING:
-    import kaldifst
-
-FORMAT = 2  # part of every name: raised when files of older versions must not be used
-KEPT_DAYS = 30  # after a file was last used
-BLOCK, PAGE = 1 << 18, 1 << 12  # bytes, of the checksum
-TRAILER = struct.Struct("<I")  # the checksum, at the end of each file
+FORMAT = 3  # part of every name: raised when files of older versions must not be used
+ARC = np.dtype([("target", "<u4"), ("weight", "<f4"), ("label", "<u4")])  # label: word * MOST_PHONES + phone
+MOST_PHONES = 64  # "no phone" included
 
 
-def compiled(graph: Graph | StoredGraph, topology: Topology) -> kaldifst.StdConstFst:
-    """A graph expanded by a topology. Of a stored graph a file is kept in `asr.files.cache_folder` for later starts.
+@dataclass(frozen=True)
+class CompiledGraph:
+    """L∘G as the beam search reads it: S states, A arcs sorted by source, those that read nothing first."""
 
-    A file that is damaged is written again. Where files cannot be kept the automaton is made in memory.
+    start: int
+    first: np.ndarray  # (S + 1,) uint32: first arc of each state
+    arcs: np.ndarray  # (A,) ARC
+    finals: np.ndarray  # (S,) float32: cost of ending there in nats, infinite where no sentence ends
+    word_starts: np.ndarray  # (S,) uint8: where a word begins
+
+
+def compiled(graph: Graph | StoredGraph) -> CompiledGraph:
+    """A graph as arrays. Of a stored graph a file is kept in `asr.files.cache_folder` for later starts.
 
     Raises:
-        ModelError: a stored graph that cannot be read, or does not fit the topology.
+        ModelError: a stored graph that cannot be read.
     """
-
-    def write(file: BinaryIO) -> None:
-        topology.write(graph.unpacked(), file)
-
-    folder = cache_folder()
-    if folder is None or graph.checksum is None:
-        return fst_in_memory(write)
-    identity = f"{FORMAT} {graph.checksum} {topology.identity}"
-    path = folder / f"graph-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.fst"
-    try:
-        if not is_intact(path, _end):
-            keep(path, write)
-        os.utime(path)
-        return mapped_fst(path)
-    except OSError:  # a folder that cannot be written, a full disk
-        return fst_in_memory(write)
+    name = None
+    if graph.checksum is not None:
+        identity = f"{FORMAT} {graph.checksum}"
+        name = f"graph-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+    arrays = kept_arrays(name, lambda: _arrays(graph.unpacked()))
+    return CompiledGraph(
+        int(arrays["start"][0]), *(arrays[part] for part in ("first", "arcs", "finals", "word_starts"))
+    )
 
 
-def is_intact(path: Path, end: Callable[[BinaryIO], int | None]) -> bool:
-    """Whether a file that `keep` wrote is there, as long as its header states, and unaltered.
-
-    ``end`` reads the header and returns where the content ends, None where it is no header of such a file.
-    """
-    try:
-        with path.open("rb") as file:
-            size = end(file)
-            if size is None or file.seek(0, os.SEEK_END) != size + TRAILER.size:
-                return False
-            return TRAILER.pack(checksum(file, size)) == file.read(TRAILER.size)
-    except FileNotFoundError:
-        return False
-
-
-def _end(file: BinaryIO) -> int | None:
-    layout = read_layout(file)
-    return None if layout is None else layout.end
-
-
-def keep(path: Path, write: Write) -> None:
-    """Write a file with its checksum at the end, and remove those that were not used for long."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for pattern in ("graph-*", "ngrams-*", ".*.partial"):
-        for other in path.parent.glob(pattern):
-            if other.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
-                other.unlink(missing_ok=True)
-
-    def with_trailer(file: BinaryIO) -> None:
-        write(file)
-        size = file.seek(0, os.SEEK_END)
-        file.write(TRAILER.pack(checksum(file, size)))
-
-    write_whole(path, with_trailer, permissions=0o600, sync=True)
-
-
-def checksum(file: BinaryIO, size: int) -> int:
-    """Checksum of the first ``size`` bytes of a file, at the speed of memory; the file is left behind them.
-
-    The pages of each block are summed as 64-bit integers, word by word, and the sums go through CRC-32. A word that has
-    changed always changes its sum, and damage to several words of one sum is missed with a probability of 2^-64; pages
-    that changed places within a block are missed, too. A CRC of all bytes takes five times as long.
-    """
-    file.seek(0)
-    source = cast(BufferedReader, file)  # which has ``readinto``
-    block = bytearray(BLOCK)  # used again and again: a new one for each read would double the time
-    words = np.frombuffer(block, np.uint64).reshape(-1, PAGE // 8)
-    crc = zlib.crc32(size.to_bytes(8, "little"))
-    for start in range(0, size, BLOCK):
-        count = source.readinto(memoryview(block)[: min(BLOCK, size - start)])
-        block[count:] = bytes(BLOCK - count)
-        crc = zlib.crc32(words.sum(axis=0), crc)
-    return crc
+def _arrays(graph: Graph) -> Arrays:
+    first = np.zeros(len(graph.counts) + 1, np.uint32)
+    np.cumsum(graph.counts, out=first[1:])
+    arcs = np.empty(len(graph.phones), ARC)
+    arcs["target"], arcs["weight"] = graph.targets, graph.weights
+    arcs["label"] = graph.words.astype(np.uint32) * MOST_PHONES + graph.phones.astype(np.uint32)
+    silent = graph.phones == 0
+    sources = np.repeat(np.arange(len(graph.counts)), graph.counts)
+    # Those that read nothing come first, so that the others need not be looked at to follow them.
+    late = silent[1:] & ~silent[:-1] & (sources[1:] == sources[:-1])
+    if late.any():
+        arcs = arcs[np.argsort(sources * 2 + ~silent, kind="stable")]
+    arrays: Mapping[str, np.ndarray] = {
+        "start": np.array([graph.start], np.uint32),
+        "first": first,
+        "arcs": arcs,
+        "finals": graph.finals.astype(np.float32),
+        "word_starts": graph.word_starts.astype(np.uint8),
+    }
+    return arrays

@@ -1,7 +1,7 @@
 """The decoding graph: pronunciations and an n-gram model in one automaton, stored small.
 
-It is L∘G (Mohri, Pereira & Riley 2002): arcs read phones and write words. The expansion from phones to frames, which
-triples it, is made when it is loaded (`asr.graph.compiled`).
+It is L∘G (Mohri, Pereira & Riley 2002): arcs read phones and write words. The expansion from phones to the units of a
+network, which would triple it, is made by the beam search as it goes along.
 """
 
 from __future__ import annotations
@@ -16,11 +16,21 @@ from pathlib import Path
 import numpy as np
 
 from asr.errors import ModelError
-from asr.graph.openfst import ARC, STATE
 
 FORMAT = 2
 WEIGHT_STEP = 1 / 64  # of a stored weight, in nats
 NO_WEIGHT = 32_767  # stored: a state where no sentence ends
+# States and arcs in OpenFst's files of type "const" (fst/const-fst.h)
+STATE = np.dtype(
+    [
+        ("final", "<f4"),
+        ("first_arc", "<u4"),
+        ("arcs", "<u4"),
+        ("input_epsilons", "<u4"),
+        ("output_epsilons", "<u4"),
+    ]
+)
+ARC = np.dtype([("input", "<i4"), ("output", "<i4"), ("weight", "<f4"), ("target", "<i4")])
 COLUMNS = ("format", "start", "counts", "finals", "phones", "words", "weights", "targets", "word_starts")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.errors import ModelError
 from asr.files import Description, write_description
@@ -31,10 +32,19 @@ class DecodingWeights:
     silence_cost: float = 2.0  # nats per silence, with phone states
     least_confidence: float = 0.3  # mean over an utterance's words; below it the utterance is rejected as noise
     other_speech_cost: float = 2.0  # nats per phone outside the sentences of a grammar
+    first_weight: float = 0.15  # factor on the graph's costs where a large second model has given its own
+    second_weight: float = 1.2  # factor on the costs of that model
 
 
 CTC_WEIGHTS = DecodingWeights()
 STATE_WEIGHTS = DecodingWeights(1.15, word_cost=1.0, blank_penalty=0.0, silence_cost=0.5, other_speech_cost=3.0)
+
+
+class Twin(NamedTuple):
+    """A word with a number of its own because it is boosted."""
+
+    word: int  # the number of the same word in the second model; 0: it is not in it
+    boost: float  # nats
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class LanguageModel:
     graph: Graph | StoredGraph
     weights: DecodingWeights
     second: StoredLargeNgrams | None = None  # a larger n-gram model of the same words
+    twins: tuple[Twin, ...] = ()  # what the last of the words are for it: those that hotwords have added
 
     @classmethod
     def open(cls, folder: Path, phones: TokenTable, default: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:

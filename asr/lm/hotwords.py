@@ -13,7 +13,7 @@ import numpy as np
 
 from asr.errors import DataError, UsageError
 from asr.graph.graph import Graph
-from asr.lm.folder import LanguageModel
+from asr.lm.folder import LanguageModel, Twin
 from asr.words.text import normalise
 from asr.words.tokens import TokenTable
 
@@ -72,25 +72,38 @@ def with_hotwords(model: LanguageModel, hotwords: Sequence[Hotword], phones: Tok
 
     A tree of the phrases' pronunciations leaves the graph's state without context, and each path of it ends in the
     state of the graph after the phrase. Its cost is that of the phrase in the graph less the boost of each word, but at
-    least 0. So an incomplete phrase has no advantage.
+    least 0. So an incomplete phrase has no advantage. Its words have numbers of their own, by which a second language
+    model knows their boosts.
 
     Raises:
         UsageError: no pronunciation can be guessed for a word.
     """
     ids = {word: number for number, word in enumerate(model.words) if word}
-    new = list(dict.fromkeys(word for hotword in hotwords for word in hotword.words if word not in ids))
-    ids |= {word: len(model.words) + place for place, word in enumerate(new)}
-    words = (*model.words, *new)
-    pronunciations = (*model.pronunciations, *_guessed(new, phones))
+    twins = {(word, hotword.boost): 0 for hotword in hotwords for word in hotword.words}
+    new = list(dict.fromkeys(word for word, _ in twins if word not in ids))
+    guessed = dict(zip(new, _guessed(new, phones), strict=True))
+    for place, twin in enumerate(twins):
+        twins[twin] = len(model.words) + place
     graph = model.graph.unpacked()
     walk = _Walk(graph)
     branches = []
     for hotword in hotwords:
-        numbers = tuple(ids[word] for word in hotword.words)
-        for sounds in islice(product(*(pronunciations[number] for number in numbers)), MOST_PRONUNCIATIONS):
+        numbers = tuple(ids.get(word, len(model.words)) for word in hotword.words)
+        written = tuple(twins[word, hotword.boost] for word in hotword.words)
+        sounds_of = (guessed[word] if word in guessed else model.pronunciations[ids[word]] for word in hotword.words)
+        for sounds in islice(product(*sounds_of), MOST_PRONUNCIATIONS):
             cost, target = walk.phrase(sounds, numbers, known=len(model.words))
-            branches.append(Branch(sounds, numbers, max(0.0, cost - hotword.boost * len(numbers)), target))
-    return replace(model, words=words, pronunciations=pronunciations, graph=_grafted(graph, walk.root, branches))
+            branches.append(Branch(sounds, written, max(0.0, cost - hotword.boost * len(numbers)), target))
+    return replace(
+        model,
+        words=(*model.words, *(word for word, _ in twins)),
+        pronunciations=(
+            *model.pronunciations,
+            *(guessed[word] if word in guessed else model.pronunciations[ids[word]] for word, _ in twins),
+        ),
+        graph=_grafted(graph, walk.root, branches),
+        twins=tuple(Twin(ids.get(word, 0), boost) for word, boost in twins),
+    )
 
 
 def _entries(given: str | Path | Mapping[str, float] | Iterable[str]) -> list[tuple[str, str]]:

@@ -36,8 +36,8 @@ PARTS_APART, DROPOUT = 2**40, 2**39  # between the seeds of a step's parts, and 
 def fit(run: Run, report: Callable[[TrainingProgress], None] | None = None, checkpoint_seconds: float = 180.0) -> None:
     """Train to the end, saving at least every ``checkpoint_seconds``.
 
-    Ctrl-C takes effect after the step under way (which at an epoch's end measures, too), and saves. A loss that is not a number ends the run with DataError,
-    the last checkpoint being from before it.
+    Ctrl-C takes effect after the step under way (which at an epoch's end measures, too), and saves. A loss that is no
+    number ends the run with DataError, the last checkpoint being from before it.
     """
     saved = begun = time.monotonic()
     earlier, done = run.minutes, run.done

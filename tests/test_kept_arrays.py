@@ -1,4 +1,4 @@
-"""Decoding graphs on disk: kept from start to start, never trusted when cut short, done without when need be."""
+"""Decoding graphs and other arrays on disk: kept from start to start, never trusted when cut short."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from small_lm import PHONE_TABLE
 
 from asr.errors import ModelError
 from asr.files import cache_folder
-from asr.graph.compiled import BLOCK, KEPT_DAYS, checksum, compiled
+from asr.graph.compiled import CompiledGraph, compiled
 from asr.graph.graph import Graph, StoredGraph
-from asr.graph.openfst import ARC, HEADER, STATE, Layout
-from asr.graph.topology import CtcTopology
+from asr.graph.kept_arrays import BLOCK, KEPT_DAYS, checksum, kept_arrays
 from asr.lm.folder import LanguageModel
 
 
@@ -33,60 +32,76 @@ def graph(small_lm_folder: Path) -> StoredGraph:
     return LanguageModel.open(small_lm_folder, PHONE_TABLE).graph
 
 
-def contents(fst: object, tmp_path: Path) -> bytes:
-    """What OpenFst writes of an automaton."""
-    fst.write(str(tmp_path / "written"))
-    return (tmp_path / "written").read_bytes()
+def contents(graph: CompiledGraph) -> list[bytes]:
+    parts = (graph.first, graph.arcs, graph.finals, graph.word_starts)
+    return [str(graph.start).encode(), *(part.tobytes() for part in parts)]
 
 
-def graph_of(graph: StoredGraph, word_cost: float = 0.5) -> object:
-    return compiled(graph, CtcTopology(1.0, word_cost))
+def refuse() -> dict[str, np.ndarray]:
+    raise AssertionError("it was to be found")
 
 
-class Refusing(CtcTopology):
-    def write(self, graph: Graph, file: object) -> None:
-        raise AssertionError("it was to be found")
-
-
-def test_a_graph_is_made_once(graph, folder, tmp_path):
-    made = contents(graph_of(graph), tmp_path)
+def test_a_graph_is_made_once(graph, folder):
+    made = contents(compiled(graph))
     (path,) = folder.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     before = path.read_bytes()
-    again = contents(graph_of(graph), tmp_path)
+    again = contents(compiled(graph))
     assert made == again and path.read_bytes() == before
-    graph_of(graph, 0.25)
+    kept_arrays("another", lambda: {"numbers": np.arange(3)})
     assert len(list(folder.iterdir())) == 2
 
 
-def test_what_is_kept_is_what_is_made_in_memory(graph, folder, tmp_path):
-    topology = CtcTopology(1.0, 0.5)
-    kept, made = compiled(graph, topology), compiled(graph.unpacked(), topology)
-    assert contents(kept, tmp_path) == contents(made, tmp_path)
-    compiled(graph, Refusing(1.0, 0.5))
-    assert len(list(folder.iterdir())) == 1
+def test_what_is_kept_is_what_is_made_in_memory(graph, folder):
+    kept, made = compiled(graph), compiled(graph.unpacked())
+    assert contents(kept) == contents(made)
+    (path,) = folder.iterdir()
+    kept_arrays(path.stem, refuse)
+    with pytest.raises(ValueError, match="read-only"):
+        kept.finals[0] = 0
 
 
-def test_a_file_cut_short_is_made_again(graph, folder, tmp_path):
-    made = contents(graph_of(graph), tmp_path)
+def test_arrays_of_any_kind_come_back(folder):
+    pairs = np.array([(1, 0.5), (2, np.inf)], [("number", "<u4"), ("cost", "<f4")])
+    given = {"bytes": np.arange(5, dtype=np.uint8), "none": np.zeros(0, np.float32), "pairs": pairs}
+    kept_arrays("some", lambda: given)
+    found = kept_arrays("some", refuse)
+    assert list(found) == list(given)
+    for name, array in given.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_of_the_arcs_of_a_state_those_that_read_nothing_come_first(graph):
+    made, plain = compiled(graph), graph.unpacked()
+    assert np.array_equal(np.diff(made.first), plain.counts)
+    for state in range(len(plain.counts)):
+        silent = made.arcs["label"][made.first[state] : made.first[state + 1]] & 63 == 0
+        assert not (silent[1:] & ~silent[:-1]).any()
+    assert sorted(made.arcs["target"]) == sorted(plain.targets)
+    assert sorted(made.arcs["label"] >> 6) == sorted(plain.words)
+
+
+def test_a_file_cut_short_is_made_again(graph, folder):
+    made = contents(compiled(graph))
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     for damaged in (b"", whole[:40], whole[:-1], b"\0" * len(whole)):
         path.unlink()
         path.write_bytes(damaged)
-        assert contents(graph_of(graph), tmp_path) == made
+        assert contents(compiled(graph)) == made
         assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("place", [0.0, 0.01, 0.5, 0.999, 1.0])
-def test_a_file_with_an_altered_byte_is_made_again(graph, folder, tmp_path, place):
-    made = contents(graph_of(graph), tmp_path)
+def test_a_file_with_an_altered_byte_is_made_again(graph, folder, place):
+    made = contents(compiled(graph))
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[round(place * (len(whole) - 1))] ^= 0x10
     path.write_bytes(damaged)
-    assert contents(graph_of(graph), tmp_path) == made
+    assert contents(compiled(graph)) == made
     assert path.read_bytes() == whole
 
 
@@ -109,26 +124,26 @@ def test_a_folder_that_cannot_be_written_is_done_without(graph, tmp_path, monkey
     (tmp_path / "file").write_text("in the way")
     for name in (str(tmp_path / "file" / "kept"), ""):
         monkeypatch.setenv("RILL_CACHE", name)
-        assert graph_of(graph).start >= 0
+        assert compiled(graph).start >= 0
     assert cache_folder() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
-def test_nothing_is_left_when_writing_fails(graph, folder):
+def test_nothing_is_left_when_writing_fails(folder):
     with pytest.raises(AssertionError, match="found"):
-        compiled(graph, Refusing(1.0, 0.5))
-    assert list(folder.iterdir()) == []
+        kept_arrays("some", refuse)
+    assert not folder.exists() or list(folder.iterdir()) == []
 
 
 def test_what_nobody_used_for_long_is_removed(graph, folder):
-    graph_of(graph)
+    compiled(graph)
     (old,) = folder.iterdir()
     past = time.time() - 86_400 * (KEPT_DAYS + 1)
     os.utime(old, (past, past))
-    graph_of(graph)
+    compiled(graph)
     assert old.stat().st_mtime > past + 86_400, "using it renews it"
     os.utime(old, (past, past))
-    graph_of(graph, 0.25)
+    kept_arrays("another", lambda: {"numbers": np.arange(3)})
     assert not old.exists() and len(list(folder.iterdir())) == 1
 
 
@@ -137,37 +152,19 @@ def test_a_stored_graph_is_the_graph(graph):
     plain, again = graph.unpacked(), Graph.unpack(graph.unpacked().packed())
     for column in ("counts", "phones", "words", "weights", "targets", "finals"):
         np.testing.assert_array_equal(getattr(again, column), getattr(plain, column))
-    broken = StoredGraph(graph.content[:-9], graph.checksum, "graph.npz")
+    broken = StoredGraph(graph.content[:-9], "of the broken one", "graph.npz")
     with pytest.raises(ModelError, match="graph.npz is no decoding graph"):
-        compiled(broken, CtcTopology(1.0, 0.5))
-
-
-def test_slices_do_not_show(graph, tmp_path, monkeypatch):
-    files = []
-    for size in (1, 3, 1 << 15):
-        monkeypatch.setattr("asr.graph.topology.SLICE", size)
-        files.append(tmp_path / str(size))
-        with files[-1].open("wb") as file:
-            CtcTopology(1.25, 0.5).write(graph.unpacked(), file)
-    first, *others = (file.read_bytes() for file in files)
-    assert others == [first, first]
-    states, arcs = HEADER.unpack_from(first)[-2:]
-    layout = Layout.of(states, arcs)
-    assert layout.end == len(first)
-    table = np.frombuffer(first, STATE, states, layout.states)
-    rows = np.frombuffer(first, ARC, arcs, layout.arcs)
-    assert table["arcs"].sum() == arcs and rows["target"].max() < states
-    np.testing.assert_array_equal(table["first_arc"], np.cumsum(table["arcs"]) - table["arcs"])
+        compiled(broken)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows what is mapped")
 def test_the_file_is_mapped_and_not_read(small_lm_folder, folder):
     code = (
         "import sys; from pathlib import Path; from asr.lm.folder import LanguageModel; "
-        "from asr.graph.compiled import compiled; from asr.graph.topology import CtcTopology; "
+        "from asr.graph.compiled import compiled; "
         "from asr.words.tokens import PHONES, TokenTable; "
         "model = LanguageModel.open(Path(sys.argv[1]), TokenTable(PHONES)); "
-        "fst = compiled(model.graph, CtcTopology(1.0, 0.5)); "
+        "graph = compiled(model.graph); "
         "print('graph-' in Path('/proc/self/maps').read_text())"
     )
     run = subprocess.run([sys.executable, "-c", code, str(small_lm_folder)], capture_output=True, text=True, check=True)

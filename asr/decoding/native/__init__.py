@@ -1,0 +1,104 @@
+"""The beam search in C, loaded. Its functions release Python's global lock while they run."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from ctypes import POINTER, c_double, c_float, c_int, c_uint32, c_void_p
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from asr.decoding.native.compiler import NAME, SOURCE, compile_library
+from asr.errors import RillError
+from asr.files import cache_folder
+
+# As in records.h. Of a junction ``place`` and ``units`` hold floats.
+RECORD = np.dtype([("parent", "<u4"), ("word", "<u4"), ("place", "<u4"), ("units", "<u4")])
+NONE = 0xFFFFFFFF  # no record, no word
+JUNCTION = 0x80000000  # flag in a record's word: it is not the entry of a phone, and the rest is another record
+
+
+class Ngrams(ctypes.Structure):
+    """As in ngrams.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("last", "prob_codes", "prob_values", "backoff_codes", "backoff_values")),
+        *((name, c_void_p) for name in ("children", "suffixes")),
+        ("contexts", c_uint32),
+        ("words", c_uint32),
+    ]
+
+
+class Model(ctypes.Structure):
+    """As in beam.c."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("first", "arcs", "finals", "pausing", "enter", "stay", "phone_of")),
+        ("ngrams", POINTER(Ngrams)),
+        ("ngram_word", c_void_p),
+        ("bonus", c_void_p),
+        *((name, c_uint32) for name in ("start", "phones", "forgets")),
+        *((name, c_float) for name in ("language_weight", "first_weight", "second_weight", "word_cost", "pause_cost")),
+        ("beam", c_float),
+        ("lattice_beam", c_float),
+        ("most_active", c_uint32),
+        ("identity", c_uint32),
+    ]
+
+
+_SIGNATURES = {
+    "rill_scratch_new": (c_void_p, []),
+    "rill_scratch_free": (None, [c_void_p]),
+    "rill_state_free": (None, [c_void_p]),
+    "rill_advance": (c_void_p, [POINTER(Model), c_void_p, c_void_p, c_void_p, c_uint32, c_uint32]),
+    "rill_best": (c_uint32, [POINTER(Model), c_void_p, c_int, POINTER(c_double), POINTER(c_float)]),
+    "rill_ending_cost": (c_float, [POINTER(Model), c_void_p]),
+    "rill_path": (c_uint32, [c_void_p, c_uint32, c_void_p, c_void_p, c_uint32]),
+    "rill_ends": (c_uint32, [POINTER(Model), c_void_p, c_void_p, c_void_p, c_void_p, c_uint32]),
+    "rill_record_count": (c_uint32, [c_void_p]),
+    "rill_token_count": (c_uint32, [c_void_p]),
+    "rill_records": (c_void_p, [c_void_p]),
+    "rill_record_size": (c_uint32, []),
+}
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The library that was built with the package; in a checkout without one it is compiled once, into the cache.
+
+    Raises:
+        RillError: there is none, and no compiler to make it.
+    """
+    built = Path(__file__).with_name(NAME)
+    if not built.is_file():
+        built = _compiled()
+    loaded = ctypes.CDLL(str(built))
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    if loaded.rill_record_size() != RECORD.itemsize:
+        raise RillError(f"{built} was built for another version of Rill; install Rill again")
+    return loaded
+
+
+def _compiled() -> Path:
+    content = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]")))
+    folder = cache_folder() or Path(tempfile.mkdtemp(prefix="rill-"))
+    path = folder / f"beam-{hashlib.sha256(content).hexdigest()[:32]}{Path(NAME).suffix}"
+    if not path.is_file():
+        partial = path.with_name(f".{os.getpid()}-{path.name}")
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            compile_library(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise RillError(f"the beam search is not built, and cannot be: {error}") from error
+    return path
+
+
+__all__ = ["JUNCTION", "NONE", "RECORD", "Model", "Ngrams", "library"]

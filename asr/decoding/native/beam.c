@@ -1,0 +1,532 @@
+/* Beam search through a decoding graph, frame by frame (token passing: Young, Russell & Thornton 1989), with two
+   language models in one pass.
+
+   The graph L∘G reads phones. It is expanded to the units of the network while it is searched: a path is in a state of
+   the graph and in a kind, the unit that its last phone goes on with. Where a path writes a word, the cost that the
+   graph's small language model gave it is replaced by that of a large one (on-the-fly rescoring: Hori et al. 2007); until
+   then the small one guides the search. Paths that agree in state, kind and context of the large model are merged. */
+#include "records.h"
+#include <math.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+typedef struct {
+    uint32_t target;
+    float weight;
+    uint32_t label; /* word * 64 + phone; phone 0: reads nothing */
+} Arc;
+
+typedef struct {
+    const uint32_t *first;      /* (S + 1,) first arc of each state; of its arcs those that read nothing come first */
+    const Arc *arcs;
+    const float *finals;        /* (S,) cost of ending a sentence, infinite where none ends */
+    const uint8_t *pausing;     /* (S,) where silence may be inserted */
+    const uint16_t *enter;      /* (P, P) unit of the first frame of [phone before, phone] */
+    const uint16_t *stay;       /* (P, P) unit of its other frames */
+    const uint8_t *phone_of;    /* (K,) phone of each unit */
+    const Ngrams *ngrams;       /* of the large model, or NULL */
+    const uint32_t *ngram_word; /* (W,) the large model's number of each word, NONE where it knows none */
+    const float *bonus;         /* (W,) nats that the large model's cost of each word is lowered by */
+    uint32_t start, phones;
+    uint32_t forgets;           /* whether an arc that reads nothing ends the phone before it (CTC) */
+    float language_weight;      /* factor on the graph's costs */
+    float first_weight;         /* what is left of it where the large model has given its cost */
+    float second_weight;        /* factor on the large model's costs */
+    float word_cost, pause_cost;
+    float beam;                 /* nats */
+    float lattice_beam;         /* nats, of junctions; 0: none are kept */
+    uint32_t most_active;
+    uint32_t identity;          /* another one for every search */
+} Model;
+
+/* What a path is in a frame: STAYED in a phone, NEW by an arc, TOLD of a junction, PASSED on along arcs that read nothing. */
+enum { STAYED, NEW, TOLD, PASSED };
+
+typedef struct {
+    uint32_t state, context, record, words; /* words: a hash of those written so far */
+    float cost;    /* over the best path's */
+    float pending; /* of the graph since the last word, before the language weight */
+    float graph;   /* all costs of language */
+    uint32_t junction; /* 1 + the last record of a junction on the path, 0 for none */
+    uint16_t kind;
+    uint16_t fresh; /* NEW and TOLD: arcs that read nothing are still to be followed */
+} Token;
+
+typedef struct {
+    Token *tokens;
+    uint32_t count, room;
+    Records records;
+    uint32_t frames;
+    double base; /* cost of the best path */
+    float base_graph;
+} State;
+
+typedef struct {
+    uint32_t context, word, next;
+    float cost;
+} Cached;
+
+#define CACHE 8192
+
+/* Memory that a thread uses again and again. */
+typedef struct {
+    State now, next;
+    uint32_t *slots, *stamps; /* hash table of the tokens of `next` */
+    uint32_t size, stamp;
+    uint32_t *needed, needed_room;
+    uint32_t *stack, stack_room;
+    uint32_t cached_for; /* identity of a search */
+    Cached *cache; /* (CACHE,) */
+    int failed;    /* out of memory */
+} Scratch;
+
+static int reserve(void **memory, uint32_t *room, uint32_t wanted, size_t item) {
+    if (wanted <= *room) return 1;
+    uint32_t larger = *room ? *room : 256;
+    while (larger < wanted) larger *= 2;
+    void *moved = realloc(*memory, (size_t)larger * item);
+    if (!moved) return 0;
+    *memory = moved, *room = larger;
+    return 1;
+}
+
+static inline uint32_t slot_of(const Scratch *x, uint32_t state, uint32_t kind, uint32_t context) {
+    uint64_t key = ((uint64_t)state << 32 | context) * 0x9E3779B97F4A7C15u + kind * 0xC2B2AE3D27D4EB4Fu;
+    key ^= key >> 29;
+    return (uint32_t)((key * 0xBF58476D1CE4E5B9u) >> 33) & (x->size - 1);
+}
+
+static uint32_t place_of(Scratch *x, uint32_t state, uint32_t kind, uint32_t context) {
+    uint32_t slot = slot_of(x, state, kind, context);
+    while (x->stamps[slot] == x->stamp) {
+        const Token *token = &x->next.tokens[x->slots[slot]];
+        if (token->state == state && token->kind == kind && token->context == context) return slot;
+        slot = (slot + 1) & (x->size - 1);
+    }
+    return slot;
+}
+
+static void clear_table(Scratch *x) {
+    if (++x->stamp == 0) {
+        memset(x->stamps, 0, x->size * sizeof(uint32_t));
+        x->stamp = 1;
+    }
+    x->next.count = 0;
+}
+
+static int grow_table(Scratch *x) {
+    uint32_t size = x->size ? x->size * 2 : 16384;
+    uint32_t *slots = malloc(size * sizeof(uint32_t)), *stamps = calloc(size, sizeof(uint32_t));
+    if (!slots || !stamps) {
+        free(slots), free(stamps);
+        return 0;
+    }
+    free(x->slots), free(x->stamps);
+    x->slots = slots, x->stamps = stamps, x->size = size, x->stamp = 1;
+    for (uint32_t k = 0; k < x->next.count; k++) {
+        const Token *token = &x->next.tokens[k];
+        uint32_t slot = place_of(x, token->state, token->kind, token->context);
+        x->slots[slot] = k, x->stamps[slot] = x->stamp;
+    }
+    return 1;
+}
+
+/* The record of a token whose path took an arc, made only once it is certain to be needed. */
+static inline uint32_t record_of(Scratch *x, const Token *token, const Record *entry) {
+    if (!entry) return token->record;
+    uint32_t made = add_record(&x->next.records, *entry);
+    if (made == NONE) x->failed = 1;
+    return made;
+}
+
+/* Keep the path of a loser, whose record is `other`, as an alternative to that of the winner. */
+static inline void join(Scratch *x, Token *winner, const Token *loser, uint32_t other) {
+    uint32_t own = winner->record;
+    Record one = {.parent = own, .word = other | JUNCTION};
+    one.cost = loser->cost - winner->cost, one.graph = loser->graph - winner->graph;
+    if (own == NONE || other == NONE) return;
+    uint32_t made = add_record(&x->next.records, one);
+    if (made == NONE) x->failed = 1;
+    else winner->record = made, winner->junction = made + 1;
+}
+
+/* Offer a path to the next frame's set; `entry` is the record that it needs, or NULL. Returns its index if it is taken. */
+static uint32_t offer(Scratch *x, const Model *m, Token token, const Record *entry) {
+    uint32_t slot = place_of(x, token.state, token.kind, token.context);
+    if (x->stamps[slot] != x->stamp) {
+        if (!reserve((void **)&x->next.tokens, &x->next.room, x->next.count + 1, sizeof(Token))) {
+            x->failed = 1;
+            return NONE;
+        }
+        token.record = record_of(x, &token, entry);
+        uint32_t index = x->next.count++;
+        x->next.tokens[index] = token;
+        x->slots[slot] = index, x->stamps[slot] = x->stamp;
+        if (x->next.count * 2 > x->size && !grow_table(x)) x->failed = 1;
+        return index;
+    }
+    uint32_t index = x->slots[slot];
+    Token *there = &x->next.tokens[index];
+    int won = token.cost < there->cost, near = fabsf(token.cost - there->cost) < m->lattice_beam;
+    /* Paths with the same words that were passed on along different arcs may have met different others before. */
+    int junction = near && (there->words != token.words || (there->fresh && token.fresh &&
+                    (won ? there->junction > token.junction : token.junction > there->junction)));
+    if (won) {
+        token.record = record_of(x, &token, entry);
+        if (junction) join(x, &token, there, there->record);
+        *there = token;
+        return index;
+    }
+    if (token.fresh == TOLD && there->words == token.words && token.cost - there->cost < 1e-3f) {
+        there->record = record_of(x, &token, entry);
+        there->junction = token.junction;
+    } else if (junction) {
+        join(x, there, &token, record_of(x, &token, entry));
+    } else {
+        return NONE;
+    }
+    if (there->fresh == NEW) return NONE;
+    there->fresh = TOLD; /* the paths that it has been passed on to must know, too */
+    return index;
+}
+
+static float large_cost(Scratch *x, const Ngrams *ngrams, uint32_t context, uint32_t word, uint32_t *next) {
+    uint32_t place = (context * 2654435761u ^ word * 2246822519u) >> 19;
+    Cached *cached = &x->cache[place % CACHE];
+    if (cached->context != context || cached->word != word) {
+        cached->context = context, cached->word = word;
+        cached->cost = word_cost_after(ngrams, context, word, &cached->next);
+    }
+    *next = cached->next;
+    return cached->cost;
+}
+
+/* Let a path take an arc: adds the costs of language. */
+static inline void take(Scratch *x, const Model *m, Token *token, const Arc *arc) {
+    uint32_t word = arc->label >> 6;
+    float cost = m->language_weight * arc->weight;
+    token->state = arc->target;
+    if (!word) {
+        token->pending += arc->weight;
+    } else {
+        cost += m->word_cost;
+        token->words = (token->words ^ word) * 16777619u + 1;
+        if (m->ngrams) {
+            uint32_t known = m->ngram_word[word];
+            if (known != NONE) {
+                float large = m->second_weight * large_cost(x, m->ngrams, token->context, known, &token->context);
+                if (m->bonus[word] > 0) large = fmaxf(0, large - m->language_weight * m->bonus[word]);
+                cost += large - (m->language_weight - m->first_weight) * (token->pending + arc->weight);
+            } else {
+                token->context = NONE;
+            }
+        }
+        token->pending = 0;
+    }
+    token->cost += cost;
+    token->graph += cost;
+}
+
+/* Follow arcs that read nothing, from all paths that are new or have become cheaper. */
+static void pass(Scratch *x, const Model *m, float limit) {
+    uint32_t left = x->next.count;
+    if (!reserve((void **)&x->stack, &x->stack_room, left + 1, sizeof(uint32_t))) {
+        x->failed = 1;
+        return;
+    }
+    for (uint32_t k = 0; k < left; k++) x->stack[k] = left - 1 - k;
+    while (left && !x->failed) {
+        Token token = x->next.tokens[x->stack[--left]];
+        if ((token.fresh != NEW && token.fresh != TOLD) || token.cost > limit) continue;
+        x->next.tokens[x->stack[left]].fresh = PASSED;
+        for (uint32_t a = m->first[token.state]; a < m->first[token.state + 1]; a++) {
+            const Arc *arc = &m->arcs[a];
+            if (arc->label & 63) break;
+            Token after = token;
+            take(x, m, &after, arc);
+            if (after.cost > limit) continue;
+            if (m->forgets) after.kind = 0;
+            Record entry = entry_of(token.record, x->next.frames, arc->label >> 6, 0xFFFF, after.kind);
+            uint32_t index = offer(x, m, after, arc->label >> 6 || after.kind != token.kind ? &entry : NULL);
+            if (index == NONE) continue;
+            if (!reserve((void **)&x->stack, &x->stack_room, left + 1, sizeof(uint32_t))) {
+                x->failed = 1;
+                return;
+            }
+            x->stack[left++] = index;
+        }
+    }
+}
+
+#define BINS 256
+
+/* Drop the paths outside the beam and the dearest of too many; costs become relative to the best one's. */
+static void prune(Scratch *x, const Model *m) {
+    State *set = &x->next;
+    if (!set->count) return;
+    uint32_t best = 0, kept = 0, bins[BINS] = {0};
+    for (uint32_t k = 1; k < set->count; k++)
+        if (set->tokens[k].cost < set->tokens[best].cost) best = k;
+    float least = set->tokens[best].cost, limit = m->beam, scale = BINS / m->beam;
+    if (set->count > m->most_active) {
+        for (uint32_t k = 0; k < set->count; k++) {
+            float over = (set->tokens[k].cost - least) * scale;
+            if (over < BINS) bins[(uint32_t)over]++;
+        }
+        uint32_t inside = bins[0], bin = 1;
+        while (bin < BINS && inside + bins[bin] <= m->most_active) inside += bins[bin++];
+        limit = bin / scale;
+    }
+    for (uint32_t k = 0; k < set->count; k++) {
+        Token token = set->tokens[k];
+        token.cost -= least;
+        if (token.cost > limit) continue;
+        token.fresh = STAYED;
+        set->tokens[kept++] = token;
+    }
+    set->count = kept;
+    set->base += least;
+}
+
+static int compact(Scratch *x, State *set) {
+    if (!reserve((void **)&x->needed, &x->needed_room, set->records.count + 1, sizeof(uint32_t))) return 0;
+    memset(x->needed, 0, set->records.count * sizeof(uint32_t));
+    for (uint32_t k = 0; k < set->count; k++)
+        if (set->tokens[k].record != NONE) x->needed[set->tokens[k].record] = 1;
+    keep_records(&set->records, x->needed);
+    for (uint32_t k = 0; k < set->count; k++) {
+        Token *token = &set->tokens[k];
+        if (token->record != NONE) token->record = x->needed[token->record];
+        if (token->junction) token->junction = x->needed[token->junction - 1] + 1;
+    }
+    return 1;
+}
+
+/* One frame: `row` holds the score of each unit, the higher the better. */
+static void step(Scratch *x, const Model *m, const float *row) {
+    State before = x->now; /* its tokens; records and counters move on in `next` */
+    State *next = &x->next;
+    clear_table(x);
+    float limit = INFINITY;
+    for (uint32_t k = 0; k < before.count && !x->failed; k++) {
+        if (k + 8 < before.count) __builtin_prefetch(&m->first[before.tokens[k + 8].state]);
+        if (k + 4 < before.count) __builtin_prefetch(&m->arcs[m->first[before.tokens[k + 4].state]]);
+        const Token token = before.tokens[k];
+        Token on = token; /* where a path stays, so do those that it has already been passed on to */
+        on.cost -= row[token.kind];
+        on.fresh = m->forgets ? NEW : STAYED;
+        if (on.cost <= limit) {
+            if (on.cost + m->beam < limit) limit = on.cost + m->beam;
+            offer(x, m, on, NULL);
+        }
+        if (token.kind && m->pausing[token.state]) {
+            Token pause = token;
+            pause.fresh = NEW;
+            pause.cost += m->pause_cost - row[0];
+            pause.kind = 0;
+            if (pause.cost <= limit) {
+                if (pause.cost + m->beam < limit) limit = pause.cost + m->beam;
+                Record entry = entry_of(token.record, next->frames, 0, 0, 0);
+                offer(x, m, pause, &entry);
+            }
+        }
+        uint32_t line = m->phone_of[token.kind] * m->phones;
+        for (uint32_t a = m->first[token.state]; a < m->first[token.state + 1]; a++) {
+            const Arc *arc = &m->arcs[a];
+            uint32_t phone = arc->label & 63;
+            if (!phone) continue;
+            float read = row[m->enter[line + phone]];
+            /* The least that the path can cost: where a word is written, the graph's part is taken back. */
+            float least = token.cost - read + m->language_weight * arc->weight;
+            if (m->ngrams && arc->label >> 6) {
+                float back = (m->language_weight - m->first_weight) * (token.pending + arc->weight);
+                least -= fmaxf(back, 0) + m->language_weight * m->bonus[arc->label >> 6];
+            }
+            if (least > limit) continue;
+            Token after = token;
+            after.fresh = NEW;
+            take(x, m, &after, arc);
+            after.cost -= read;
+            if (after.cost > limit) continue;
+            if (after.cost + m->beam < limit) limit = after.cost + m->beam;
+            after.kind = m->stay[line + phone];
+            Record entry = entry_of(token.record, next->frames, arc->label >> 6, m->enter[line + phone], after.kind);
+            offer(x, m, after, &entry);
+        }
+    }
+    next->frames++;
+    pass(x, m, limit);
+    prune(x, m);
+}
+
+EXPORT Scratch *rill_scratch_new(void) {
+    Scratch *x = calloc(1, sizeof(Scratch));
+    if (!x) return NULL;
+    x->cache = malloc(CACHE * sizeof(Cached));
+    if (!x->cache || !grow_table(x)) {
+        free(x->cache), free(x);
+        return NULL;
+    }
+    return x;
+}
+
+EXPORT void rill_scratch_free(Scratch *x) {
+    if (!x) return;
+    free(x->now.tokens), free(x->next.tokens), free(x->next.records.all);
+    free(x->slots), free(x->stamps), free(x->needed), free(x->stack), free(x->cache), free(x);
+}
+
+EXPORT void rill_state_free(State *state) {
+    if (!state) return;
+    free(state->tokens), free(state->records.all), free(state);
+}
+
+/* A copy with as much memory as it needs. */
+static State *copied(const State *set) {
+    State *state = calloc(1, sizeof(State));
+    if (!state) return NULL;
+    *state = *set;
+    state->room = set->count, state->records.room = set->records.count;
+    state->tokens = malloc((set->count + 1) * sizeof(Token));
+    state->records.all = malloc((set->records.count + 1) * sizeof(Record));
+    if (!state->tokens || !state->records.all) {
+        rill_state_free(state);
+        return NULL;
+    }
+    memcpy(state->tokens, set->tokens, set->count * sizeof(Token));
+    if (set->records.count) memcpy(state->records.all, set->records.all, set->records.count * sizeof(Record));
+    return state;
+}
+
+static void swap_sets(Scratch *x) {
+    Token *tokens = x->now.tokens;
+    uint32_t room = x->now.room;
+    x->now.tokens = x->next.tokens, x->now.room = x->next.room, x->now.count = x->next.count;
+    x->next.tokens = tokens, x->next.room = room;
+}
+
+/* The state after T more rows (T, K); `before` is NULL at the start of an utterance, and is left as it is. NULL is
+   returned without memory. */
+EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, const float *rows, uint32_t frames,
+                           uint32_t units) {
+    State *next = &x->next;
+    x->failed = 0;
+    next->records.count = 0;
+    if (x->cached_for != m->identity) {
+        for (uint32_t k = 0; k < CACHE; k++) x->cache[k].word = NONE;
+        x->cached_for = m->identity;
+    }
+    if (before) {
+        if (!reserve((void **)&next->tokens, &next->room, before->count, sizeof(Token)) ||
+            !reserve((void **)&next->records.all, &next->records.room, before->records.count, sizeof(Record)))
+            return NULL;
+        memcpy(next->tokens, before->tokens, before->count * sizeof(Token));
+        if (before->records.count)
+            memcpy(next->records.all, before->records.all, before->records.count * sizeof(Record));
+        next->count = before->count, next->records.count = before->records.count;
+        next->frames = before->frames, next->base = before->base;
+    } else {
+        clear_table(x);
+        next->frames = 0, next->base = 0;
+        Token first = {m->start, NONE, NONE, 2166136261u, 0, 0, 0, 0, 0, NEW};
+        if (m->ngrams) first.context = mattering(m->ngrams, m->ngrams->words + 1);
+        offer(x, m, first, NULL);
+        pass(x, m, m->beam);
+        prune(x, m);
+    }
+    swap_sets(x);
+    for (uint32_t t = 0; t < frames; t++) {
+        step(x, m, rows + (size_t)t * units);
+        if (next->records.count > 200000 && t % 16 == 15 && !compact(x, next)) x->failed = 1;
+        swap_sets(x);
+        if (x->failed) return NULL;
+    }
+    swap_sets(x);
+    if (x->failed || !compact(x, next)) return NULL;
+    return copied(next);
+}
+
+/* What ending a sentence would add to the cost of a path, infinite where none ends. */
+static float end_cost(const Model *m, const Token *token, float *graph) {
+    float cost = m->finals[token->state];
+    if (isinf(cost)) return cost;
+    cost *= m->language_weight;
+    if (m->ngrams) {
+        uint32_t next;
+        cost += (m->first_weight - m->language_weight) * (m->finals[token->state] + token->pending);
+        cost += m->second_weight * word_cost_after(m->ngrams, token->context, 0, &next);
+    }
+    *graph = token->graph + cost;
+    return token->cost + cost;
+}
+
+/* The path that costs least, of those that end a sentence if `ended` and any does: its index, NONE if there is none. */
+EXPORT uint32_t rill_best(const Model *m, const State *state, int ended, double *cost, float *graph) {
+    uint32_t found = NONE;
+    float least = INFINITY, of_graph = 0;
+    for (uint32_t k = 0; ended && k < state->count; k++) {
+        float total = end_cost(m, &state->tokens[k], &of_graph);
+        if (total < least) least = total, found = k, *graph = of_graph;
+    }
+    if (found == NONE)
+        for (uint32_t k = 0; k < state->count; k++) {
+            const Token *token = &state->tokens[k];
+            if (token->cost < least) least = token->cost, found = k, *graph = token->graph;
+        }
+    *cost = state->base + least;
+    return found;
+}
+
+/* Cost of the cheapest path that ends a sentence over that of the cheapest path of all. */
+EXPORT float rill_ending_cost(const Model *m, const State *state) {
+    float least = INFINITY, graph;
+    for (uint32_t k = 0; k < state->count; k++) {
+        float total = end_cost(m, &state->tokens[k], &graph);
+        if (total < least) least = total;
+    }
+    return least;
+}
+
+/* The unit of each frame (frames,) of a path, and its words with the frames at which they were written, newest first;
+   returns how many words there are, of which at most `room` are filled in. */
+EXPORT uint32_t rill_path(const State *state, uint32_t token, uint16_t *units, uint32_t *words, uint32_t room) {
+    uint32_t until = state->frames, count = 0, record = state->tokens[token].record;
+    for (; record != NONE; record = state->records.all[record].parent) {
+        const Record *one = &state->records.all[record];
+        if (one->word & JUNCTION) continue;
+        if (one->word) {
+            if (count < room) words[count] = one->word;
+            count++;
+        }
+        for (uint32_t t = one->frame; t < until; t++) units[t] = one->kind;
+        if (one->unit != 0xFFFF && one->frame < until) units[one->frame] = one->unit;
+        if (one->frame < until) until = one->frame;
+    }
+    for (uint32_t t = 0; t < until; t++) units[t] = 0;
+    return count;
+}
+
+/* For every path that ends a sentence (or every path, if none does): record, cost over the best path, cost of language;
+   returns how many, of which at most `room` are filled in. */
+EXPORT uint32_t rill_ends(const Model *m, const State *state, uint32_t *records, float *costs, float *graphs,
+                          uint32_t room) {
+    uint32_t count = 0;
+    for (int ended = 1; ended >= 0 && !count; ended--) {
+        for (uint32_t k = 0; k < state->count; k++) {
+            float graph = state->tokens[k].graph;
+            float cost = ended ? end_cost(m, &state->tokens[k], &graph) : state->tokens[k].cost;
+            if (isinf(cost)) continue;
+            if (count < room) records[count] = state->tokens[k].record, costs[count] = cost, graphs[count] = graph;
+            count++;
+        }
+    }
+    return count;
+}
+
+EXPORT uint32_t rill_record_count(const State *state) { return state->records.count; }
+
+EXPORT uint32_t rill_token_count(const State *state) { return state->count; }
+
+EXPORT const Record *rill_records(const State *state) { return state->records.all; }
+
+EXPORT uint32_t rill_record_size(void) { return sizeof(Record); }

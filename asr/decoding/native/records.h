@@ -1,0 +1,69 @@
+/* How paths came to be: records of the phones and words on them, linked backwards.
+
+   A record of an entry says at which frame a path entered a phone, and which word it wrote, if any. A record of a
+   junction says that two paths met which had written different words, and what the dearer one had cost more. Records
+   that no path needs any more are dropped when a state is made, and when too many have gathered. */
+#pragma once
+#include "ngrams.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define JUNCTION 0x80000000u /* flag in `word`: not an entry */
+
+typedef struct {
+    uint32_t parent; /* the record before */
+    uint32_t word;   /* entry: written here, 0 for none. junction: the record of the dearer path, and the flag */
+    union {
+        uint32_t frame; /* entry: at which the path entered */
+        float cost;     /* junction: by how much the other path was dearer, in nats */
+    };
+    union {
+        struct {
+            uint16_t unit; /* entry: read at that frame */
+            uint16_t kind; /* entry: the unit read from then on */
+        };
+        float graph; /* junction: its cost of language less that of the cheaper path */
+    };
+} Record;
+
+static inline Record entry_of(uint32_t parent, uint32_t frame, uint32_t word, uint16_t unit, uint16_t kind) {
+    Record one = {.parent = parent, .word = word, .frame = frame, .unit = unit, .kind = kind};
+    return one;
+}
+
+typedef struct {
+    Record *all;
+    uint32_t count, room;
+} Records;
+
+/* Append; returns the number of the record, NONE without memory. */
+static inline uint32_t add_record(Records *records, Record one) {
+    if (records->count == records->room) {
+        uint32_t room = records->room ? records->room * 2 : 1024;
+        Record *larger = realloc(records->all, room * sizeof(Record));
+        if (!larger) return NONE;
+        records->all = larger, records->room = room;
+    }
+    records->all[records->count] = one;
+    return records->count++;
+}
+
+/* Keep the records marked in `needed` (count,) and those before them; `needed` becomes their new numbers. */
+static inline void keep_records(Records *records, uint32_t *needed) {
+    Record *all = records->all;
+    for (uint32_t k = records->count; k-- > 0;) {
+        if (!needed[k]) continue;
+        if (all[k].parent != NONE) needed[all[k].parent] = 1;
+        if (all[k].word & JUNCTION) needed[all[k].word & ~JUNCTION] = 1;
+    }
+    uint32_t kept = 0;
+    for (uint32_t k = 0; k < records->count; k++) {
+        if (!needed[k]) continue;
+        Record one = all[k];
+        if (one.parent != NONE) one.parent = needed[one.parent];
+        if (one.word & JUNCTION) one.word = needed[one.word & ~JUNCTION] | JUNCTION;
+        needed[k] = kept;
+        all[kept++] = one;
+    }
+    records->count = kept;
+}
