@@ -70,7 +70,7 @@ class GraphDecoder:
             self._units.topology(self._weights),
             self._search_weights(),
             _large(model),
-            self._options.alternatives_beam,
+            max(self._options.alternatives_beam, self._rescoring_width()),
         )
 
     def start(self) -> GraphState:
@@ -136,6 +136,13 @@ class GraphDecoder:
         shares = np.exp(-np.array([costs[text] for text in texts]))
         return tuple(Alternative(text, float(share)) for text, share in zip(texts, shares / shares.sum(), strict=True))
 
+    def _rescoring_width(self) -> float:
+        """Nats within which sentences are rescored."""
+        if self._rescorer is None:
+            return 0.0
+        # Paths cost more with a language weight above 1.
+        return max(1.0, self._weights.language_weight) * self._rescorer.options.width
+
     def _search_weights(self) -> SearchWeights:
         weights, options = self._weights, self._options
         return SearchWeights(
@@ -162,10 +169,9 @@ class GraphDecoder:
         """The words of a finished utterance after rescoring, and the context of the next one."""
         rescorer, weights = self._rescorer, self._weights
         options = rescorer.options
-        width = min(max(1.0, weights.language_weight) * options.width, self._options.alternatives_beam)
         sentences = [
             sentence
-            for sentence in cheapest_sentences(self._search, state.search, options.hypotheses, width)
+            for sentence in cheapest_sentences(self._search, state.search, options.hypotheses, self._rescoring_width())
             if sentence.words and [self._texts[word] for word in sentence.words[: len(committed)]] == committed
         ]
         texts = [word.text for word in words]

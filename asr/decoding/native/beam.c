@@ -73,7 +73,9 @@ typedef struct {
     State now, next;
     uint32_t *slots, *stamps; /* hash table of the tokens of `next` */
     uint32_t size, stamp;
-    uint32_t *needed, needed_room;
+    uint32_t *place, place_room;
+    float *over;
+    uint32_t over_room;
     uint32_t *stack, stack_room;
     uint32_t cached_for; /* identity of a search */
     Cached *cache; /* (CACHE,) */
@@ -288,16 +290,20 @@ static void prune(Scratch *x, const Model *m) {
     set->base += least;
 }
 
-static int compact(Scratch *x, State *set) {
-    if (!reserve((void **)&x->needed, &x->needed_room, set->records.count + 1, sizeof(uint32_t))) return 0;
-    memset(x->needed, 0, set->records.count * sizeof(uint32_t));
-    for (uint32_t k = 0; k < set->count; k++)
-        if (set->tokens[k].record != NONE) x->needed[set->tokens[k].record] = 1;
-    keep_records(&set->records, x->needed);
+static int compact(Scratch *x, const Model *m, State *set) {
+    uint32_t count = set->records.count;
+    if (!reserve((void **)&x->place, &x->place_room, count + 1, sizeof(uint32_t))) return 0;
+    if (!reserve((void **)&x->over, &x->over_room, count + 1, sizeof(float))) return 0;
+    for (uint32_t k = 0; k < count; k++) x->over[k] = INFINITY;
+    for (uint32_t k = 0; k < set->count; k++) {
+        const Token *token = &set->tokens[k];
+        if (token->record != NONE && token->cost < x->over[token->record]) x->over[token->record] = token->cost;
+    }
+    keep_records(&set->records, x->over, x->place, m->lattice_beam);
     for (uint32_t k = 0; k < set->count; k++) {
         Token *token = &set->tokens[k];
-        if (token->record != NONE) token->record = x->needed[token->record];
-        if (token->junction) token->junction = x->needed[token->junction - 1] + 1;
+        if (token->record != NONE) token->record = x->place[token->record];
+        if (token->junction) token->junction = x->place[token->junction - 1] + 1;
     }
     return 1;
 }
@@ -373,7 +379,7 @@ EXPORT Scratch *rill_scratch_new(void) {
 EXPORT void rill_scratch_free(Scratch *x) {
     if (!x) return;
     free(x->now.tokens), free(x->next.tokens), free(x->next.records.all);
-    free(x->slots), free(x->stamps), free(x->needed), free(x->stack), free(x->cache), free(x);
+    free(x->slots), free(x->stamps), free(x->place), free(x->over), free(x->stack), free(x->cache), free(x);
 }
 
 EXPORT void rill_state_free(State *state) {
@@ -437,12 +443,12 @@ EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, cons
     swap_sets(x);
     for (uint32_t t = 0; t < frames; t++) {
         step(x, m, rows + (size_t)t * units);
-        if (next->records.count > 200000 && t % 16 == 15 && !compact(x, next)) x->failed = 1;
+        if (next->records.count > 200000 && t % 16 == 15 && !compact(x, m, next)) x->failed = 1;
         swap_sets(x);
         if (x->failed) return NULL;
     }
     swap_sets(x);
-    if (x->failed || !compact(x, next)) return NULL;
+    if (x->failed || !compact(x, m, next)) return NULL;
     return copied(next);
 }
 

@@ -5,9 +5,11 @@
    that no path needs any more are dropped when a state is made, and when too many have gathered. */
 #pragma once
 #include "ngrams.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define DROPPED 0xFFFFFFFFu  /* in `word`: a junction whose dearer path is no longer of interest */
 #define JUNCTION 0x80000000u /* flag in `word`: not an entry */
 
 typedef struct {
@@ -48,21 +50,35 @@ static inline uint32_t add_record(Records *records, Record one) {
     return records->count++;
 }
 
-/* Keep the records marked in `needed` (count,) and those before them; `needed` becomes their new numbers. */
-static inline void keep_records(Records *records, uint32_t *needed) {
+/* Keep the records that paths need.
+
+   `over` (count,) holds for the last record of each path what it costs over the best one, and infinity for the others.
+   Alternatives that lead to paths dearer than the best one by more than `beam` are forgotten. `place` (count,) becomes
+   the new number of each record. */
+static inline void keep_records(Records *records, float *over, uint32_t *place, float beam) {
     Record *all = records->all;
     for (uint32_t k = records->count; k-- > 0;) {
-        if (!needed[k]) continue;
-        if (all[k].parent != NONE) needed[all[k].parent] = 1;
-        if (all[k].word & JUNCTION) needed[all[k].word & ~JUNCTION] = 1;
+        if (isinf(over[k])) continue;
+        uint32_t parent = all[k].parent;
+        if (parent != NONE && over[k] < over[parent]) over[parent] = over[k];
+        if (all[k].word & JUNCTION) {
+            uint32_t other = all[k].word & ~JUNCTION;
+            float cost = over[k] + all[k].cost;
+            if (cost > beam) all[k].word = DROPPED;
+            else if (cost < over[other]) over[other] = cost;
+        }
     }
     uint32_t kept = 0;
     for (uint32_t k = 0; k < records->count; k++) {
-        if (!needed[k]) continue;
+        if (isinf(over[k])) continue;
         Record one = all[k];
-        if (one.parent != NONE) one.parent = needed[one.parent];
-        if (one.word & JUNCTION) one.word = needed[one.word & ~JUNCTION] | JUNCTION;
-        needed[k] = kept;
+        if (one.word == DROPPED) {
+            place[k] = place[one.parent];
+            continue;
+        }
+        if (one.parent != NONE) one.parent = place[one.parent];
+        if (one.word & JUNCTION) one.word = place[one.word & ~JUNCTION] | JUNCTION;
+        place[k] = kept;
         all[kept++] = one;
     }
     records->count = kept;
