@@ -68,47 +68,18 @@ class LargeNgrams:
         prob_values, prob_codes = _quantised(np.concatenate([table.log_probs for table in tables]), weights)
         factors = np.concatenate([table.backoffs for table in tables[:-1]])
         backoff_values, backoff_codes = _quantised(factors, weights[: len(factors)])
-        counts = [
-            np.bincount(table.histories, minlength=size) for table, size in zip(tables[1:], sizes[:-1], strict=True)
-        ]
-        last = np.concatenate([table.last for table in tables]).astype(np.uint32)
-        return cls._linked(last, prob_codes, prob_values, backoff_codes, backoff_values, np.concatenate(counts))
-
-    @classmethod
-    def _linked(
-        cls,
-        last: np.ndarray,
-        prob_codes: np.ndarray,
-        prob_values: np.ndarray,
-        backoff_codes: np.ndarray,
-        backoff_values: np.ndarray,
-        counts: np.ndarray,
-    ) -> LargeNgrams:
-        """With ``children`` and ``suffixes`` computed from the number of continuations of each context, (C,)."""
-        words = len(last) - int(counts.sum(dtype=np.int64))
-        children = np.concatenate([[words], words + np.cumsum(counts, dtype=np.int64)])
-        suffixes = np.full(len(counts), NO_CONTEXT, np.uint32)
-        begin, start, end, known = 0, words, int(children[words]), np.empty(0, np.int64)
-        while start < len(counts):  # an order at a time, [start, end): the suffixes of its histories are known
-            histories = np.repeat(np.arange(begin, start), counts[begin:start])
-            if begin == 0:
-                suffixes[start:end] = last[start:end]
-            else:
-                wanted = suffixes[histories].astype(np.int64) * words + last[start:end]
-                places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-                if not np.array_equal(known[places], wanted):
-                    raise ValueError("a context lacks its suffix")
-                suffixes[start:end] = begin + places
-            known = histories * words + last[start:end]
-            begin, start, end = start, end, int(children[end])
+        offsets = np.cumsum([0, *sizes])
+        counts = [np.bincount(table.histories, minlength=size) for table, size in zip(tables[1:], sizes, strict=False)]
+        suffixes = [np.full(sizes[0], NO_CONTEXT, np.int64)]
+        suffixes += [offsets[k] + table.suffixes for k, table in enumerate(tables[1:-1])]
         return cls(
-            np.ascontiguousarray(last, np.uint32),
-            np.ascontiguousarray(prob_codes, np.uint8),
-            np.ascontiguousarray(prob_values, np.float32),
-            np.ascontiguousarray(backoff_codes, np.uint8),
-            np.ascontiguousarray(backoff_values, np.float32),
-            children.astype(np.uint32),
-            suffixes,
+            np.concatenate([table.last for table in tables]).astype(np.uint32),
+            prob_codes,
+            prob_values,
+            backoff_codes,
+            backoff_values,
+            np.cumsum([sizes[0], *np.concatenate(counts)]).astype(np.uint32),
+            np.concatenate(suffixes).astype(np.uint32),
         )
 
     def context(self, history: Sequence[int]) -> int | None:
@@ -140,16 +111,23 @@ class LargeNgrams:
         return place if place < end and self.last[place] == word else None
 
     def pack(self) -> bytes:
-        """The model as bytes: words as differences within a context, numbers as byte planes, compressed by LZMA."""
+        """The model as bytes, compressed by LZMA.
+
+        A word that follows a context follows its suffix, too: its place among the words that do is stored, a smaller
+        number than its id (Pibiri & Venturini 2019), as the difference from the place before.
+        """
         words, counts = int(self.children[0]), np.diff(self.children.astype(np.int64))
-        steps = self.last.astype(np.int64)
-        steps[1:] -= self.last[:-1].astype(np.int64) + 1
-        firsts = self.children[:-1][counts > 0]
-        steps[firsts] = self.last[firsts]
+        places = self.entry_suffixes()
+        histories = np.repeat(np.arange(len(counts)), counts)
+        longer = histories >= words
+        places[longer] -= self.children[self.suffixes[histories[longer]]]
+        steps = np.diff(places, prepend=-1) - 1
+        firsts = (self.children[:-1][counts > 0]).astype(np.int64) - words
+        steps[firsts] = places[firsts]
         columns = {
             "format": np.array(FORMAT),
             "words": np.array(words),
-            "steps": _planes(steps[words:]),
+            "steps": _planes(steps),
             "counts": _planes(counts),
             "prob_codes": self.prob_codes,
             "prob_values": self.prob_values,
@@ -165,6 +143,17 @@ class LargeNgrams:
                     np.lib.format.write_array(file, np.asarray(column), allow_pickle=False)
         return content.getvalue()
 
+    def entry_suffixes(self) -> np.ndarray:
+        """(M - V - 2,) int64: of each entry of two words or more the entry without its first word."""
+        words, contexts = int(self.children[0]), len(self.suffixes)
+        histories = np.repeat(np.arange(contexts), np.diff(self.children))
+        if contexts == words:
+            return self.last[words:].astype(np.int64)
+        keys = histories * words + self.last[words:]
+        below = keys[: contexts - words]
+        wanted = self.suffixes[histories[contexts - words :]].astype(np.int64) * words + self.last[contexts:]
+        return np.concatenate([self.suffixes[words:].astype(np.int64), words + np.searchsorted(below, wanted)])
+
     @classmethod
     def unpack(cls, content: bytes, name: object = "it") -> LargeNgrams:
         """Read what `pack` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
@@ -174,19 +163,53 @@ class LargeNgrams:
                     raise ModelError(f"{name} has format {archive['format']}, not {FORMAT}; {REMEDY}")
                 columns = {field: archive[field] for field in archive.files}
             words, counts = int(columns["words"]), _joined(columns["counts"])
-            steps = _joined(columns["steps"])
-            if len(counts) < words or counts.sum() != len(steps) or len(columns["backoff_codes"]) != len(counts):
-                raise ValueError("its columns differ in length")
-            last = np.concatenate([np.arange(words), _summed(steps + 1, counts) - 1])
-            if len(columns["prob_codes"]) != len(last) or last.max(initial=0) >= words:
-                raise ValueError("it has words that are none")
+            places = _summed(_joined(columns["steps"]) + 1, counts) - 1
             for values in (columns["prob_values"], columns["backoff_values"]):
                 if values.shape != (LEVELS,) or not np.isfinite(values).all():
                     raise ValueError("its values are none")
+            if len(columns["backoff_codes"]) != len(counts) or len(columns["prob_codes"]) != words + len(places):
+                raise ValueError("its columns differ in length")
             codes = columns["prob_codes"], columns["prob_values"], columns["backoff_codes"], columns["backoff_values"]
-            return cls._linked(last, *codes, counts)
+            last, children, suffixes = _linked(words, counts, places)
+            return cls(last, *codes, children, suffixes)
         except (EOFError, LookupError, OSError, TypeError, ValueError, zipfile.BadZipFile, lzma.LZMAError) as error:
             raise ModelError(f"{name} is no packed n-gram model ({error}); {REMEDY}") from error
+
+
+def _linked(words: int, counts: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``last``, ``children`` and ``suffixes``.
+
+    Args:
+        words: entries of order 1.
+        counts: (C,) of each context, its continuations.
+        places: (M - words,) of each of them, its place among the continuations of the context's suffix.
+    Raises:
+        ValueError: these are no trie.
+    """
+    contexts = len(counts)
+    if contexts < words or counts.sum() != len(places):
+        raise ValueError("its columns differ in length")
+    children = words + np.concatenate([[0], np.cumsum(counts)])
+    last = np.concatenate([np.arange(words, dtype=np.uint32), places.astype(np.uint32)])
+    suffixes = np.full(contexts, NO_CONTEXT, np.uint32)
+    begin, start = 0, words
+    while start < len(last):  # an order at a time, [start, end); its histories are [begin, start)
+        end = int(children[min(start, contexts)])
+        own = places[start - words : end - words]
+        if begin:
+            shorter = suffixes[np.repeat(np.arange(begin, start), counts[begin:start])]
+            own = own + children[shorter]
+            if (own >= children[shorter.astype(np.int64) + 1]).any():
+                raise ValueError("a word follows a context and not its suffix")
+            last[start:end] = last[own]
+        elif own.max(initial=0) >= words:
+            raise ValueError("it has words that are none")
+        if start < contexts:
+            suffixes[start:end] = own
+        begin, start = start, end
+        if end == begin:
+            raise ValueError("it has contexts of no order")
+    return last, children.astype(np.uint32), suffixes
 
 
 def _renumbered(model: NgramModel, words: Sequence[str]) -> NgramModel:
