@@ -23,6 +23,7 @@ MAX_PHONES_PER_LETTER = 2
 ORDER = 6
 _PAIR_BITS = 10  # ORDER pairs in one 64-bit key
 _START, _END = 0, 1
+_WIDTH = 12.0  # nats that a beginning may be worse than the best one
 _UNSEEN_COST = 12.0  # nats, of a pair (letter, phones) that was not seen in training
 
 Pronunciation = tuple[str, ...]
@@ -38,6 +39,7 @@ class PronunciationModel:
         order = sum(name.startswith("costs") for name in arrays)
         self._costs = [_table(arrays[f"ngrams{n}"], arrays[f"costs{n}"]) for n in range(order)]
         self._backoffs = [_table(arrays[f"contexts{n}"], arrays[f"backoffs{n}"]) for n in range(order)]
+        self._context_mask = (1 << _PAIR_BITS * (order - 1)) - 1
         self._choices: dict[str, list[int]] = defaultdict(list)
         for index, (letter, _) in enumerate(pairs):
             self._choices[letter].append(index)
@@ -74,37 +76,54 @@ class PronunciationModel:
         in LETTERS or was never seen."""
         if not word or any(letter not in self._choices for letter in word):
             return ()
-        order = len(self._costs)
-        hypotheses: list[tuple[float, tuple[int, ...], Pronunciation]] = [(0.0, (_START,) * (order - 1), ())]
+        start = 0
+        for _ in range(len(self._costs) - 1):
+            start = start << _PAIR_BITS | _START
+        hypotheses: list[tuple[float, int, Pronunciation]] = [(0.0, start, ())]
         for letter in word:
-            best: dict[tuple[tuple[int, ...], Pronunciation], float] = {}
+            choices = [(pair, self._pairs[pair][1]) for pair in self._choices[letter]]
+            best: dict[tuple[int, Pronunciation], float] = {}
+            limit = math.inf
             for cost, context, phones in hypotheses:
-                for pair in self._choices[letter]:
-                    key = ((*context, pair)[1:], phones + self._pairs[pair][1])
-                    total = cost + self._cost(context, pair)
-                    if total < best.get(key, math.inf):
-                        best[key] = total
+                levels, unseen = self._levels(context, cost)
+                shifted = (context << _PAIR_BITS) & self._context_mask
+                for pair, sound in choices:
+                    total = unseen
+                    for before, costs, key in levels:
+                        step = costs.get(key | pair)
+                        if step is not None:
+                            total = before + step
+                            break
+                    if total > limit:
+                        continue
+                    limit = min(limit, total + _WIDTH)
+                    follower = (shifted | pair, phones + sound)
+                    if total < best.get(follower, math.inf):
+                        best[follower] = total
             hypotheses = sorted((cost, *key) for key, cost in best.items())[:beam]
         finished: dict[Pronunciation, float] = {}
         for cost, context, phones in hypotheses:
-            total = cost + self._cost(context, _END)
+            levels, unseen = self._levels(context, cost)
+            ends = (before + costs[key | _END] for before, costs, key in levels if key | _END in costs)
+            total = next(ends, unseen)
             if phones and total < finished.get(phones, math.inf):
                 finished[phones] = total
         return tuple(sorted(finished, key=finished.__getitem__)[:alternatives])
 
-    def _cost(self, context: tuple[int, ...], pair: int) -> float:
-        """-log p(pair | context) with back-off."""
-        total = 0.0
-        for start in range(len(context) + 1):
-            key = 0
-            for item in context[start:]:
-                key = key << _PAIR_BITS | item
-            length = len(context) - start
-            cost = self._costs[length].get(key << _PAIR_BITS | pair)
-            if cost is not None:
-                return total + cost
-            total += self._backoffs[length].get(key, 0.0)
-        return total + _UNSEEN_COST
+    def _levels(self, context: int, cost: float) -> tuple[list[tuple[float, dict[int, float], int]], float]:
+        """How -log p(pair | context) backs off: ``cost`` and what is added so far, a table, and the key of the pair 0.
+
+        Also the cost of a pair that no table has.
+        """
+        levels = []
+        for length in range(len(self._costs) - 1, -1, -1):
+            key = context & ((1 << _PAIR_BITS * length) - 1)
+            factor = self._backoffs[length].get(key)
+            if factor is None and length:  # a context that was never seen
+                continue
+            levels.append((cost, self._costs[length], key << _PAIR_BITS))
+            cost += factor or 0.0
+        return levels, cost + _UNSEEN_COST
 
     def save(self, path: Path) -> None:
         """Write the model as .npz, whole or not at all."""
