@@ -47,7 +47,8 @@ typedef struct {
     float cost;    /* over the best path's */
     float pending; /* of the graph since the last word, before the language weight */
     float graph;   /* all costs of language */
-    uint32_t junction; /* 1 + the last record of a junction on the path, 0 for none */
+    uint32_t junction; /* 1 + the last record of a junction on the path as it came here, 0 for none */
+    uint32_t latest;   /* the same, with the junctions made here */
     uint16_t kind;
     uint16_t fresh; /* NEW and TOLD: arcs that read nothing are still to be followed */
 } Token;
@@ -149,7 +150,7 @@ static inline void join(Scratch *x, Token *winner, const Token *loser, uint32_t 
     if (own == NONE || other == NONE) return;
     uint32_t made = add_record(&x->next.records, one);
     if (made == NONE) x->failed = 1;
-    else winner->record = made, winner->junction = made + 1;
+    else winner->record = made, winner->latest = made + 1;
 }
 
 /* Offer a path to the next frame's set; `entry` is the record that it needs, or NULL. Returns its index if it is taken. */
@@ -181,7 +182,7 @@ static uint32_t offer(Scratch *x, const Model *m, Token token, const Record *ent
     }
     if (token.fresh == TOLD && there->words == token.words && token.cost - there->cost < 1e-3f) {
         there->record = record_of(x, &token, entry);
-        there->junction = token.junction;
+        there->latest = token.latest;
     } else if (junction) {
         join(x, there, &token, record_of(x, &token, entry));
     } else {
@@ -245,6 +246,7 @@ static void pass(Scratch *x, const Model *m, float limit) {
             const Arc *arc = &m->arcs[a];
             if (arc->label & 63) break;
             Token after = token;
+            after.junction = token.latest;
             take(x, m, &after, arc);
             if (after.cost > limit) continue;
             if (m->forgets) after.kind = 0;
@@ -284,6 +286,7 @@ static void prune(Scratch *x, const Model *m) {
         token.cost -= least;
         if (token.cost > limit) continue;
         token.fresh = STAYED;
+        token.junction = token.latest;
         set->tokens[kept++] = token;
     }
     set->count = kept;
@@ -303,7 +306,8 @@ static int compact(Scratch *x, const Model *m, State *set) {
     for (uint32_t k = 0; k < set->count; k++) {
         Token *token = &set->tokens[k];
         if (token->record != NONE) token->record = x->place[token->record];
-        if (token->junction) token->junction = x->place[token->junction - 1] + 1;
+        if (token->latest) token->latest = x->place[token->latest - 1] + 1;
+        token->junction = token->latest;
     }
     return 1;
 }
@@ -434,7 +438,7 @@ EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, cons
     } else {
         clear_table(x);
         next->frames = 0, next->base = 0;
-        Token first = {m->start, NONE, NONE, 2166136261u, 0, 0, 0, 0, 0, NEW};
+        Token first = {m->start, NONE, NONE, 2166136261u, 0, 0, 0, 0, 0, 0, NEW};
         if (m->ngrams) first.context = mattering(m->ngrams, m->ngrams->words + 1);
         offer(x, m, first, NULL);
         pass(x, m, m->beam);
