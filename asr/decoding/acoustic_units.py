@@ -119,7 +119,7 @@ class StateUnits:
 
     head = "states"
     weights = STATE_WEIGHTS
-    search = SearchOptions(beam=15.0, most_active=1_500)
+    search = SearchOptions(beam=13.0, most_active=1_500, alternatives_beam=8.0)
 
     def __init__(self, biphones: Biphones) -> None:
         self._biphones = biphones

@@ -31,6 +31,7 @@ class _Open(NamedTuple):
     number: int  # to order those of equal cost
     record: int
     graph_cost: float
+    words: tuple[int, ...]  # from here on
     later: tuple | None  # (record, later): entries from here on
 
 
@@ -52,31 +53,37 @@ def cheapest_sentences(search: Search, state: Hypotheses, count: int, width: flo
         return []
     least, number = ends[0][1], counted()
     heap = [
-        _Open(cost - least, next(number), record, graph, None) for record, cost, graph in ends if cost <= least + width
+        _Open(cost - least, next(number), record, graph, (), None) for record, cost, graph in ends if cost <= least + width
     ]
     found: dict[tuple[int, ...], Sentence] = {}
+    seen = set()  # what has been left by a cheaper path: where to go on from is the same, and so are the words after it
     for _ in range(MOST_TRIED):
         if not heap or len(found) == count:
             break
         path = heappop(heap)
-        record, later = path.record, path.later
+        record, following, later = path.record, path.words, path.later
+        if (record, following) in seen:
+            continue
+        seen.add((record, following))
         while record != NONE:
             if words[record] & JUNCTION:
                 cost = path.cost + more[record]
                 if cost <= width:
                     graph = path.graph_cost + more_graph[record]
-                    heappush(heap, _Open(cost, next(number), words[record] & ~JUNCTION, graph, later))
+                    other = words[record] & ~JUNCTION
+                    heappush(heap, _Open(cost, next(number), other, graph, following, later))
             else:
                 later = (record, later)
+                if words[record]:
+                    following = (words[record], *following)
             record = parents[record]
         entries = []
         while later is not None:
             entries.append(later[0])
             later = later[1]
-        sentence = tuple(words[entry] for entry in entries if words[entry])
-        if sentence not in found:
+        if following not in found:
             units = _units(records, entries, state.frames)
-            found[sentence] = Sentence(list(sentence), path.cost, path.graph_cost, units)
+            found[following] = Sentence(list(following), path.cost, path.graph_cost, units)
     return list(found.values())
 
 

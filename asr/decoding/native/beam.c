@@ -172,22 +172,18 @@ static uint32_t offer(Scratch *x, const Model *m, Token token, const Record *ent
     Token *there = &x->next.tokens[index];
     int won = token.cost < there->cost, near = fabsf(token.cost - there->cost) < m->lattice_beam;
     /* Paths with the same words that were passed on along different arcs may have met different others before. */
-    int junction = near && (there->words != token.words || (there->fresh && token.fresh &&
-                    (won ? there->junction > token.junction : token.junction > there->junction)));
+    uint32_t lost = won ? there->junction : token.junction;
+    int junction = near && (there->words != token.words ||
+                            (there->fresh && token.fresh && lost && there->junction != token.junction));
     if (won) {
         token.record = record_of(x, &token, entry);
         if (junction) join(x, &token, there, there->record);
         *there = token;
         return index;
     }
-    if (token.fresh == TOLD && there->words == token.words && token.cost - there->cost < 1e-3f) {
-        there->record = record_of(x, &token, entry);
-        there->latest = token.latest;
-    } else if (junction) {
-        join(x, there, &token, record_of(x, &token, entry));
-    } else {
-        return NONE;
-    }
+    /* What has been told is another way to the path that is there, with alternatives that it has not. */
+    if (!junction && !(m->lattice_beam > 0 && token.fresh == TOLD && there->words == token.words)) return NONE;
+    join(x, there, &token, record_of(x, &token, entry));
     if (there->fresh == NEW) return NONE;
     there->fresh = TOLD; /* the paths that it has been passed on to must know, too */
     return index;
