@@ -118,6 +118,19 @@ def test_packing_keeps_everything(pair):
         assert getattr(again, field).dtype == array.dtype
 
 
+def test_it_can_be_mixed_again(pair):
+    packed, model = pair
+    again = packed.model(WORDS)
+    assert [len(table.last) for table in again.tables] == [len(table.last) for table in model.tables]
+    for history in histories()[::5]:
+        for word in (END, 3, 21):
+            gram = np.array([[*history, word][-model.order :]])
+            assert again.log_probs(gram)[0] == pytest.approx(packed.log_prob(history, word), abs=1e-4)
+    for field, array in vars(LargeNgrams.from_model(again, WORDS)).items():
+        if "codes" not in field and "values" not in field:
+            np.testing.assert_array_equal(array, getattr(packed, field))
+
+
 def test_models_that_do_not_fit_are_refused():
     model = random_model(3)
     with pytest.raises(ValueError, match="1 other words"):

@@ -175,6 +175,49 @@ def test_a_second_model_of_folders_of_text_is_added(tmp_path: Path, monkeypatch:
     assert about["second"]["order"] == 4 and about["second"]["shares"] == [0.6, 0.4]
 
 
+def test_a_text_and_its_words_are_mixed_into_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("RILL_CACHE", "")
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "own.txt").write_text("it was the foobaz\n" * 3 + "the age of rill\n")
+    (tmp_path / "words.txt").write_text("foobaz F UW B AE Z\n")
+    base, adapted = tmp_path / "base", tmp_path / "adapted"
+    build = ["asr", "lm", "build"]
+    monkeypatch.setattr("sys.argv", [*build, str(tmp_path / "text.txt"), "-o", str(base)])
+    assert main() == 0
+    adapt = [*build, str(tmp_path / "own.txt"), "--adapt", str(base), "-o", str(adapted)]
+    monkeypatch.setattr("sys.argv", [*adapt, "--words", str(tmp_path / "words.txt"), "--adapt-share", "0.4"])
+    assert main() == 2 and "has no second model" in capsys.readouterr().err and not adapted.exists()
+    monkeypatch.setattr("sys.argv", [*build, str(tmp_path / "text.txt"), "-o", str(base), "--second", "60"])
+    assert main() == 0
+    monkeypatch.setattr("sys.argv", [*adapt, "--words", str(tmp_path / "words.txt"), "--adapt-share", "0.4"])
+    assert main() == 0
+    before, after = (LanguageModel.open(folder, TokenTable(PHONES)) for folder in (base, adapted))
+    assert after.words[: len(before.words)] == before.words
+    assert set(after.words) - set(before.words) == {"foobaz", "rill"}
+    assert "foobaz F UW B AE Z" in (adapted / "lexicon.txt").read_text().splitlines()
+    numbers = {word: k for k, word in enumerate(after.words)}
+    chances = {}
+    for name, model in (("before", before.second.open()), ("after", after.second.open())):
+        for last in ("age", "foobaz"):
+            if numbers[last] <= model.vocabulary:
+                history = [numbers[word] for word in ("it", "was", "the")]
+                chances[name, last] = np.exp(model.log_prob(history, numbers[last]))
+    assert chances["after", "foobaz"] > 0.1
+    assert 0.5 * chances["before", "age"] < chances["after", "age"] < 0.75 * chances["before", "age"]
+
+
+def test_frequencies_are_those_of_the_text(tmp_path: Path) -> None:
+    texts = texts_of(tmp_path, TEXT * 20)
+    words = texts.vocabulary(100)
+    found = texts.model(words, NgramOptions(2, prune=(0,))).frequencies(100)
+    counts = texts.counts[0]
+    wanted = np.array([counts[texts.numbers[word]] for word in words])
+    np.testing.assert_allclose(found[1:-1], wanted / wanted.sum(), atol=0.01)
+    assert found[0] == found[-1] == pytest.approx(4 / 24, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -183,6 +226,8 @@ def test_a_second_model_of_folders_of_text_is_added(tmp_path: Path, monkeypatch:
         (["--second", "50", "--second-shares", "0.5,0.5"], "1 texts need as many shares, got 2"),
         (["--shares", "all"], "shares must be numbers"),
         (["--prune", "0.5"], "prune must be whole numbers"),
+        (["--adapt", "nosuchmodel"], "unknown model 'nosuchmodel'"),
+        (["--adapt", "rill-en-small", "--adapt-share", "1"], "share must be above 0 and below 1"),
     ],
 )
 def test_impossible_wishes_are_one_line(

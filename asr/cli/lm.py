@@ -56,6 +56,15 @@ def build(
     second_shares: Annotated[
         str | None, typer.Option(metavar="S,S...", help="As --shares, for it. (default: the same)")
     ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Mix TEXT and its words into the language model of this model, or this one, instead of building anew. "
+            "Of the options only --words, --most and --adapt-share go with it.",
+        ),
+    ] = None,
+    adapt_share: Annotated[float, typer.Option(help="With --adapt: TEXT's share of the mixture.")] = 0.5,
 ) -> None:
     """Build a language model from plain text, to be given to --lm.
 
@@ -64,8 +73,10 @@ def build(
     """
     from rich.console import Console
 
-    from asr.lm.build import build_language_model
+    from asr.acoustic.folder import find_model
+    from asr.lm.build import adapt_language_model, build_language_model
     from asr.lm.estimate import NgramOptions
+    from asr.lm.folder import LEXICON
     from asr.words.lexicon import read_entries
 
     console = Console(stderr=True, highlight=False)
@@ -77,7 +88,12 @@ def build(
         larger = NgramOptions(second_order, _numbers("second-prune", second_prune, int)[:second_order], parts, second)
     extra = read_entries(words, bare_words=True) if words else {}
     with console.status("starting") as status:
-        built = build_language_model(texts, output, extra, options, vocabulary, larger, report=status.update)
+        if adapt is not None:
+            base = Path(adapt) if (Path(adapt) / LEXICON).is_file() else find_model(adapt) / "lm"
+            kept = {} if most is None else {"most": most}
+            built = adapt_language_model(texts, base, output, extra, adapt_share, **kept, report=status.update)
+        else:
+            built = build_language_model(texts, output, extra, options, vocabulary, larger, report=status.update)
     for line in (
         f"{built.sentences} sentences, {built.text_words} words of text",
         f"{built.left_out} lines left out for characters that must be spelt out",

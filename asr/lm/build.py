@@ -9,10 +9,12 @@ from pathlib import Path
 
 from asr.errors import DataError, UsageError
 from asr.graph.build import build_graph
+from asr.graph.graph import Graph
 from asr.lm.corpus import TextCorpus, WordNumbers
 from asr.lm.estimate import NgramOptions, Texts
-from asr.lm.folder import DecodingWeights, write_language_model
+from asr.lm.folder import DecodingWeights, LanguageModel, write_language_model
 from asr.lm.large_ngrams import LargeNgrams
+from asr.lm.ngram import mixed, pruned
 from asr.words.lexicon import Lexicon, Pronunciation
 from asr.words.tokens import PHONES, TokenTable
 
@@ -62,8 +64,7 @@ def build_language_model(
     for shares in (options.shares, second.shares if second else ()):
         if shares and len(shares) != len(texts):
             raise UsageError(f"{len(texts)} texts need as many shares, got {len(shares)}")
-    if output.exists() and not (output / "config.json").is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"{output} exists and is no language model folder; give another name")
+    _check_output(output)
     report("reading text")
     numbers = WordNumbers()
     found = Texts([TextCorpus.read(_files(text), numbers) for text in texts], numbers)
@@ -91,6 +92,92 @@ def build_language_model(
     report("packing")
     about = asdict(options) | {"words": len(words)} | ({} if second is None else {"second": asdict(second)})
     write_language_model(output, graph, pronunciations, phones, weights, about, larger)
+    return _built(found, words, lexicon, ngrams, larger, graph, output)
+
+
+def adapt_language_model(
+    texts: Sequence[Path],
+    base: Path,
+    output: Path,
+    extra: dict[str, tuple[Pronunciation, ...]],
+    share: float = 0.5,
+    most: int = 1_250_000,
+    report: Callable[[str], None] = lambda stage: None,
+) -> Built:
+    """Mix a text and its words into a language model that has a second model, without the text that it was made of.
+
+    Args:
+        texts: text files, as for `build_language_model`, together some hundred sentences or more.
+        base: folder of the language model, with ``second.npz``.
+        output: folder to write: new, empty, or a language model that is replaced.
+        extra: words to know in any case, with their pronunciations where they are known.
+        share: of the text in the mixture, above 0 and below 1.
+        most: n-grams of the graph.
+        report: called with the name of each stage.
+    Raises:
+        UsageError: a share that is none, a base without a second model, an output that holds something else, or
+            fewer n-grams than words.
+        ModelError: the base is damaged.
+        DataError: as for `build_language_model`.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"the text's share must be above 0 and below 1, got {share}")
+    _check_output(output)
+    phones = TokenTable(PHONES)
+    known = LanguageModel.open(base, phones)
+    if known.second is None:
+        raise UsageError(f"{base} has no second model, which is what a text is mixed into; build one with --second")
+    report("reading text")
+    numbers = WordNumbers()
+    found = Texts([TextCorpus.read([file for text in texts for file in _files(text)], numbers)], numbers)
+    own = dict.fromkeys(known.words[1:])
+    added = [word for word in found.vocabulary(len(numbers), (), extra) if word not in own]
+    words = [*own, *added]
+    if most <= len(words) + 2:
+        raise UsageError(f"the n-grams kept must be more than the {len(words)} words, got {most}")
+    report("looking up pronunciations")
+    lexicon = Lexicon.load(extra, guesses=1)
+    sounds = [
+        (word, sound) for word, listed in zip(own, list(known.pronunciations)[1:], strict=True) for sound in listed
+    ]
+    sounds = [(word, sound) for word, sound in sounds if not extra.get(word)]
+    sounds += [(word, phones.encode(sound)) for word in own if extra.get(word) for sound in extra[word]]
+    sounds += [(word, phones.encode(sound)) for word in added for sound in lexicon.pronounce(word)]
+    ids = {word: k for k, word in enumerate(words)}
+    pronunciations = sorted(sounds, key=lambda entry: ids[entry[0]])
+    report("mixing n-grams")
+    larger = known.second.open().model(tuple(own)).with_words(added)
+    small = found.model(words, NgramOptions(larger.order, (0,)))
+    mixture = mixed([larger, small], [1 - share, share])
+    del larger, small
+    model = pruned(mixture.shorter(3).normalised(), most, mixture.frequencies())
+    packed = LargeNgrams.from_model(mixture, words)
+    del mixture
+    report("composing the graph")
+    with tempfile.TemporaryDirectory(prefix="rill-lm-") as name:
+        model.write(Path(name) / "model.arpa")
+        graph = build_graph(Path(name) / "model.arpa", pronunciations, len(phones), Path(name))
+    report("packing")
+    about = {"words": len(words), "most": most, "adapted": {"share": share, "words": len(added)}}
+    write_language_model(output, graph, pronunciations, phones, None, about, packed)
+    return _built(found, words, lexicon, model.size, packed, graph, output)
+
+
+def _check_output(output: Path) -> None:
+    """Raises UsageError unless a language model may be written there."""
+    if output.exists() and not (output / "config.json").is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} exists and is no language model folder; give another name")
+
+
+def _built(
+    found: Texts,
+    words: Sequence[str],
+    lexicon: Lexicon,
+    ngrams: int,
+    larger: LargeNgrams | None,
+    graph: Graph,
+    output: Path,
+) -> Built:
     return Built(
         sentences=sum(corpus.sentences for corpus in found.corpora),
         left_out=sum(corpus.left_out for corpus in found.corpora),

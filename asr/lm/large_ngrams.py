@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.errors import ModelError
-from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel
+from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, Table
 
 FORMAT = 1
 REMEDY = "build it again with 'asr lm build'"
@@ -81,6 +81,26 @@ class LargeNgrams:
             np.cumsum([sizes[0], *np.concatenate(counts)]).astype(np.uint32),
             np.concatenate(suffixes).astype(np.uint32),
         )
+
+    def model(self, words: Sequence[str]) -> NgramModel:
+        """The model as it can be mixed with others and pruned; ``words`` from id 1 on."""
+        tables, below, start = [], 0, 0
+        longer = self.entry_suffixes()
+        first = int(self.children[0])
+        backoffs = self.backoff_values[self.backoff_codes]
+        while start < len(self.last):
+            end = first if start == 0 else int(self.children[start]) if start < len(self.suffixes) else len(self.last)
+            if start == 0:
+                histories = suffixes = np.zeros(end, np.int32)
+            else:
+                counts = np.diff(self.children[below : start + 1])
+                histories = np.repeat(np.arange(start - below, dtype=np.int32), counts)
+                suffixes = (longer[start - first : end - first] - below).astype(np.int32)
+            factors = backoffs[start:end] if start < len(self.suffixes) else np.zeros(end - start, np.float32)
+            chances = self.prob_values[self.prob_codes[start:end]]
+            tables.append(Table(self.last[start:end].astype(np.int32), histories, suffixes, chances, factors))
+            below, start = start, end
+        return NgramModel(words, tables)
 
     def context(self, history: Sequence[int]) -> int | None:
         """The longest end of a history (word ids) that is a context; None where not even its last word is one."""

@@ -201,6 +201,44 @@ class NgramModel:
         lower = np.bincount(table.histories, np.exp(below.log_probs[table.suffixes]), len(below.last))
         return given, lower
 
+    def with_words(self, words: Sequence[str]) -> NgramModel:
+        """With more words behind its own, which are never said: to be mixed with a model that says them."""
+        old, size = len(self.own_words), len(self.own_words) + len(words) + 2
+        numbers = np.arange(old + 2, dtype=np.int32)
+        numbers[-1] = size - 1
+        first = self.tables[0]
+        log_probs, backoffs = np.full(size, NEVER * np.log(10), np.float32), np.zeros(size, np.float32)
+        log_probs[numbers], backoffs[numbers] = first.log_probs, first.backoffs
+        none = np.zeros(size, np.int32)
+        tables = [Table(np.arange(size, dtype=np.int32), none, none, log_probs, backoffs), *self.tables[1:]]
+        if self.order > 1:
+            tables[1] = tables[1]._replace(histories=numbers[tables[1].histories])
+        return NgramModel((*self.own_words, *words), tables)
+
+    def shorter(self, order: int) -> NgramModel:
+        """Without the n-grams of higher orders."""
+        if order >= self.order:
+            return self
+        highest = self.tables[order - 1]
+        tables = (*self.tables[: order - 1], highest._replace(backoffs=np.zeros_like(highest.backoffs)))
+        return NgramModel(self.own_words, tables, self.knows_unknown)
+
+    def frequencies(self, rounds: int = 10) -> np.ndarray:
+        """(V + 2,) how often each word is said, by the n-grams of two words, relative to all; ends count as begins.
+
+        The fixed point of p(w) = sum over v of p(v) p(w | v), by iteration.
+        """
+        unigrams, pairs = np.exp(self.tables[0].log_probs.astype(float)), self.tables[1]
+        factors = np.exp(self.tables[0].backoffs.astype(float))
+        more = np.exp(pairs.log_probs) - factors[pairs.histories] * unigrams[pairs.last]
+        often = unigrams / unigrams.sum()
+        for _ in range(rounds):
+            often[-1], often[END] = often[END], 0.0  # a sentence begins where another has ended
+            often = (often @ factors) * unigrams + np.bincount(pairs.last, often[pairs.histories] * more, len(often))
+            often = np.maximum(often, 0) / often.sum()
+        often[-1] = often[END]
+        return often / often[1:-1].sum()
+
     def kept(self, keep: Sequence[np.ndarray]) -> NgramModel:
         """The n-grams of which ``keep``, for each order a bool (K,), is true; back-off factors are left as they are.
 
