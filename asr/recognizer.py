@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.audio.files import AudioFile
 from asr.audio.samples import as_samples, check_rate
 from asr.errors import AudioError, DamagedAudioError, UsageError
+from asr.lm.hotwords import read_hotwords
 from asr.recognizer_options import RecognizerOptions
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.engine import Engine
@@ -33,8 +34,16 @@ class Recognizer:
     >>> print(recognizer.transcribe("speech.wav").text)
     """
 
-    def __init__(self, runner: Runner, decoder: Decoder, engine: Engine, pretty: bool = False) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        decoder: Decoder,
+        engine: Engine,
+        pretty: bool = False,
+        made_of: tuple[RecognizerOptions, ModelPackage] | None = None,
+    ) -> None:
         """Wrap a runner, its decoder and its engine; `Recognizer.load` makes one from a model folder."""
+        self._made_of = made_of
         self._runner = runner
         self._decoder = decoder
         self._engine = engine
@@ -62,7 +71,8 @@ class Recognizer:
         package = ModelPackage.open(options.model)
         decoder = options.open_decoder(package)
         engine = options.open_engine(package, decoder.head)
-        return cls(Runner(engine, decoder, options.endpoint, options.stability), decoder, engine, options.pretty)
+        runner = Runner(engine, decoder, options.endpoint, options.stability)
+        return cls(runner, decoder, engine, options.pretty, (options, package))
 
     @property
     def decoder(self) -> str:
@@ -149,7 +159,29 @@ class Recognizer:
 
     def with_pretty(self, pretty: bool) -> Recognizer:
         """The same recogniser whose results are written as `asr.words.pretty` does, or as they are spoken."""
-        return Recognizer(self._runner, self._decoder, self._engine, pretty)
+        return Recognizer(self._runner, self._decoder, self._engine, pretty, self._made_of)
+
+    def with_hotwords(self, hotwords: Mapping[str, float] | Iterable[str]) -> Recognizer:
+        """The same recogniser with more hotwords, for new streams; they share the model's network, not the states.
+
+        Building it takes as long as loading the language model, and it holds a decoding graph of its own.
+
+        Args:
+            hotwords: as for `RecognizerOptions`, beside those that it has.
+        Raises:
+            UsageError: hotwords that cannot be used, or a recogniser whose decoder knows none.
+        """
+        if self._made_of is None:
+            raise UsageError("a recogniser that was put together from parts cannot be given hotwords")
+        options, package = self._made_of
+        wanted = {" ".join(one.words): one.boost for one in read_hotwords(hotwords)}
+        if options.hotwords is not None:
+            before = {" ".join(one.words): one.boost for one in read_hotwords(options.hotwords)}
+            wanted = {phrase: max(wanted.get(phrase, 0.0), before.get(phrase, 0.0)) for phrase in before | wanted}
+        options = replace(options, decoder="lm" if options.grammar is None else options.decoder, hotwords=wanted)
+        decoder = options.open_decoder(package)
+        runner = Runner(self._engine, decoder, options.endpoint, options.stability)
+        return Recognizer(runner, decoder, self._engine, self._pretty, (options, package))
 
     def close(self) -> None:
         """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
@@ -197,7 +229,7 @@ class Recognizer:
 
     def _with(self, runner: Runner) -> Recognizer:
         """The same recogniser with another runner."""
-        return Recognizer(runner, self._decoder, self._engine, self._pretty)
+        return Recognizer(runner, self._decoder, self._engine, self._pretty, self._made_of)
 
     def _whole(self, blocks: Iterable[np.ndarray], chunk_ms: int) -> Result:
         transcript = Transcript(self)

@@ -160,7 +160,7 @@ def test_examples_of_the_documentation_run(server, shipped_recognizer, monkeypat
     text = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("10300", str(server.wyoming_port))
     examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 6
     expected = shipped_recognizer.transcribe(GREETING).text
     for example in examples:
         exec(compile(example, "docs/server.md", "exec"), {})

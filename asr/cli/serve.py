@@ -44,6 +44,9 @@ def serve(
         int | None, typer.Option(help="Also serve Wyoming (Home Assistant) on this TCP port; it has no API keys.")
     ] = None,
     wyoming_host: Annotated[str, typer.Option(help="Address for Wyoming.")] = "127.0.0.1",
+    hotword_lists: Annotated[
+        int, typer.Option(help="Lists of hotwords that streams may bring, in use at a time; each takes some 200 MB.")
+    ] = 2,
     max_upload_mb: Annotated[int, typer.Option(help="Largest file to transcribe.")] = 100,
     idle_seconds: Annotated[float, typer.Option(help="Close a connection without messages for this long.")] = 60.0,
     longest_seconds: Annotated[float, typer.Option(help="Longest connection, and longest file.")] = 14_400.0,
@@ -75,6 +78,7 @@ def serve(
             idle_seconds=idle_seconds,
             longest_seconds=longest_seconds,
             log_transcripts=log_transcripts,
+            hotword_lists=hotword_lists,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

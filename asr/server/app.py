@@ -15,7 +15,7 @@ from asr.server.metrics import Metrics
 from asr.server.options import ServerOptions
 from asr.server.origin import OriginCheck
 from asr.server.page_files import page_routes
-from asr.server.protocols import openai_files, openai_realtime, stream, vosk
+from asr.server.protocols import deepgram, openai_files, openai_realtime, stream, vosk
 from asr.server.service import Service
 from asr.server.websocket import serve_websocket
 
@@ -38,7 +38,12 @@ def create_app(
         metrics: where to count; new ones by default.
     """
     service = Service(recognizer, options or ServerOptions(), model, metrics)
-    app = FastAPI(title="Rill", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Rill",
+        description="Speech recognition over HTTP. Live streams use WebSockets, which OpenAPI cannot describe.",
+        docs_url=None,  # a page that would load scripts from elsewhere
+        redoc_url=None,
+    )
     app.state.service = service
     _add_failures(app, service)
     _add_health(app, service)
@@ -111,6 +116,16 @@ def _add_sockets(app: FastAPI, service: Service) -> None:
             openai_realtime.NAME,
             lambda send: openai_realtime.RealtimeSpeaker(service, send),
             openai_realtime.complain,
+        )
+
+    @app.websocket("/v1/listen")
+    async def v1_listen(websocket: WebSocket) -> None:
+        await serve_websocket(
+            service,
+            websocket,
+            deepgram.NAME,
+            lambda send: deepgram.DeepgramSpeaker(service, send, websocket.query_params),
+            deepgram.complain,
         )
 
     @app.websocket("/vosk")

@@ -55,9 +55,9 @@ def check_key(given: str | None, key: str | None) -> None:
 
 
 def bearer(authorization: str | None) -> str | None:
-    """The key in an Authorization header."""
+    """The key in an Authorization header, which Deepgram's clients call a token."""
     scheme, _, key = (authorization or "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
+    return key.strip() if scheme.lower() in ("bearer", "token") else None
 
 
 def language_is_known(language: str) -> bool:

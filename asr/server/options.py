@@ -27,6 +27,7 @@ class ServerOptions:
     idle_seconds: float = 60.0  # without a message
     longest_seconds: float = 4 * 3_600.0  # of one connection, and of the audio in an uploaded file
     send_seconds: float = 20.0  # for a client to read what it is sent
+    hotword_lists: int = 2  # of single streams, in use at a time; each has a decoding graph, some 200 MB
     grace_seconds: float = 10.0  # from the signal to stop until connections are cut
     log_transcripts: bool = False
 
@@ -42,6 +43,8 @@ class ServerOptions:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.hotword_lists < 0:
+            raise ValueError(f"hotword_lists must not be negative, got {self.hotword_lists}")
         for origin in self.allow_origins:
             if origin != "*" and origin != "null" and not ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin; give one such as https://example.org, or *")

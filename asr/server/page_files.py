@@ -31,10 +31,13 @@ class PageFiles(StaticFiles):
 
 
 def page_routes() -> list[BaseRoute]:
-    """Routes of the page, at ``/``, and of its files, beneath ``/page/``."""
+    """Routes of the page, at ``/``, of captions alone, at ``/overlay``, and of their files, beneath ``/page/``."""
     files = PageFiles(directory=FOLDER)
 
     async def index(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
-    return [Route("/", index), Mount("/page", files)]
+    async def overlay(request: Request) -> Response:
+        return await files.get_response("overlay.html", request.scope)
+
+    return [Route("/", index), Route("/overlay", overlay), Mount("/page", files)]

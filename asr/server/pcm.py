@@ -74,3 +74,27 @@ class Pcm:
         self._resampler = Resampler(self.rate, self._target)
         self._held = b""
         return rest
+
+
+class Channels:
+    """Interleaved bytes of a stream, cut anywhere, as the bytes of each channel; or together, to be averaged."""
+
+    def __init__(self, format: str, sample_rate: int, target_rate: int, count: int, separate: bool) -> None:
+        """``count`` channels, as `Pcm` takes them; raises ClientError as it does."""
+        together = Pcm(format, sample_rate, target_rate, count)  # which checks all of it
+        self._count = count if separate else 1
+        self._width = WIDTHS[format]
+        self._held = b""  # the first bytes of a frame
+        alone = [Pcm(format, sample_rate, target_rate) for _ in range(count)] if separate else []
+        self.pcms = alone or [together]  # a decoder for each of the parts that `split` gives
+
+    def split(self, data: bytes) -> list[bytes]:
+        """The bytes of each channel, or all bytes where channels are not separate."""
+        if self._count == 1:
+            return [data]
+        data = self._held + data
+        frame = self._width * self._count
+        whole = len(data) - len(data) % frame
+        self._held = data[whole:]
+        frames = np.frombuffer(data[:whole], np.uint8).reshape(-1, self._count, self._width)
+        return [frames[:, channel].tobytes() for channel in range(self._count)]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.server.failures import ClientError
+from asr.server.hotwords import HotwordRecognizers
 from asr.server.inbox import End, Inbox
 from asr.server.metrics import Metrics
 from asr.server.options import ServerOptions
@@ -29,6 +30,7 @@ class Service:
         self.options = options
         self.model = model
         self.metrics = metrics or Metrics()
+        self.hotwords = HotwordRecognizers(recognizer, options.hotword_lists)
         self.draining = False
         self._running = 0
         self._inboxes: set[Inbox] = set()
@@ -86,4 +88,5 @@ class Service:
 
     def close(self) -> None:
         """Release the threads."""
+        self.hotwords.close()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -8,11 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from asr.recognizer import Recognizer
+from asr.recognizer import Recognizer, chunk_samples
 from asr.server.inbox import Audio
 from asr.server.pcm import Pcm
 from asr.server.service import Service
-from asr.streaming.results import Result
+from asr.streaming.results import Alternative, Result
+from asr.streaming.runner import RunnerState
+from asr.streaming.sources import rechunked
+
+TEXTS_MS = 250
 
 
 class Stream:
@@ -26,6 +30,8 @@ class Stream:
         self._recognizer = service.recognizer
         self._state = self._recognizer.start()
         self._before = 0  # samples received before the last flush
+        self.most_texts = 0  # of each final result, beside the best: see `texts`
+        self.texts: tuple[Alternative, ...] = ()  # of the last final result with words, likeliest first
 
     @property
     def seconds(self) -> float:
@@ -49,6 +55,11 @@ class Stream:
         """Continue with another recogniser that shares its states."""
         self._recognizer = recognizer
 
+    def begin_with(self, recognizer: Recognizer) -> None:
+        """Start anew with a recogniser that has states of its own; what is being spoken must have been flushed."""
+        self._before += self._state.samples
+        self._recognizer, self._state = recognizer, recognizer.start()
+
     def reset(self) -> None:
         """Drop the utterance being spoken; the stream goes on."""
         self._pcm.flush()
@@ -59,14 +70,31 @@ class Stream:
         return self._step(self._pcm.decode(data))
 
     def _step(self, samples: np.ndarray) -> tuple[Result, ...]:
+        if self.most_texts:  # what was likely is asked for a little before an utterance's end, so in short steps
+            pieces = list(rechunked([samples], chunk_samples(TEXTS_MS, self._recognizer.sample_rate)))
+            return tuple(result for piece in pieces for result in self._one_step(piece))
+        return self._one_step(samples)
+
+    def _one_step(self, samples: np.ndarray) -> tuple[Result, ...]:
         begun = time.perf_counter()
-        results, self._state = self._recognizer.step(self._state, samples)
+        before = self._state
+        results, self._state = self._recognizer.step(before, samples)
+        self._keep_texts(before, results)
         self._count(len(samples), time.perf_counter() - begun)
         return self._shifted(results)
+
+    def _keep_texts(self, before: RunnerState, results: Iterable[Result]) -> None:
+        """Search for the other texts of an utterance that has just ended, in the state before its end."""
+        final = next((result for result in reversed(tuple(results)) if result.final and result.words), None)
+        if not self.most_texts or final is None:
+            return
+        found = self._recognizer.alternatives(before, self.most_texts)
+        self.texts = found if found and found[0].text == final.text else ()
 
     def _flush(self) -> tuple[Result, ...]:
         heard = self._step(self._pcm.flush())
         last, state = self._recognizer.finish(self._state)
+        self._keep_texts(self._state, last)
         results = tuple(result for result in heard if result.final) + self._shifted(last)
         self._before, self._state = self._before + self._state.samples, state
         return results
@@ -95,26 +123,3 @@ class Stream:
             )
             for result in results
         )
-
-
-class GrowingText:
-    """The committed words of a stream, piece by piece, for protocols that cannot revoke a word.
-
-    The pieces joined are the final text.
-    """
-
-    def __init__(self) -> None:
-        self.text = ""
-        self._open = 0  # words of the utterance being spoken that have been sent
-
-    def add(self, results: Iterable[Result]) -> str:
-        """What these results add to the text, with the space that belongs before it."""
-        pieces = []
-        for result in results:
-            pieces += [word.text for word in result.words[self._open : result.committed]]
-            self._open = 0 if result.final else max(self._open, result.committed)
-        piece = " ".join(pieces)
-        if piece and self.text:
-            piece = " " + piece
-        self.text += piece
-        return piece

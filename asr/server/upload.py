@@ -16,7 +16,7 @@ from starlette.types import Message
 
 from asr.audio.files import AudioFile
 from asr.audio.meter import Meter
-from asr.recognizer import FILE_CHUNK_MS, chunk_samples
+from asr.recognizer import FILE_CHUNK_MS, Recognizer, chunk_samples
 from asr.server.failures import ClientError, Gone
 from asr.server.options import MIB
 from asr.server.service import Service
@@ -86,9 +86,10 @@ class Upload:
     """A recording that is recognised in threads, a piece at a time."""
 
     damage: str | None = None  # afterwards: why a part of it is missing
-    remark: str | None = None  # afterwards: how loud it is, if it has no words
+    remark: str | None = None  # of phrases that are not used; or afterwards: how loud it is, if it has no words
 
-    def __init__(self, service: Service, protocol: str, upload: UploadFile) -> None:
+    def __init__(self, service: Service, protocol: str, upload: UploadFile, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
         self._service = service
         self._protocol = protocol
         self._upload = upload
@@ -119,7 +120,7 @@ class Upload:
             await asyncio.shield(self._service.run(close))
 
     def _pieces(self) -> Iterator[tuple[Result, ...]]:
-        recognizer = self._service.recognizer
+        recognizer = self._recognizer
         longest = self._service.options.longest_seconds
         counted = self._service.metrics.audio_seconds.labels(self._protocol)
         state = recognizer.start()

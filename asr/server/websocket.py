@@ -52,11 +52,14 @@ class WebSocketTransport:
 
 async def serve_websocket(service: Service, websocket: WebSocket, name: str, begin: Begin, complain: Complain) -> None:
     """Accept, check the key, converse. Refusals use the protocol's messages, since browsers see no HTTP status."""
-    await websocket.accept()
+    # Browsers cannot set headers, so Deepgram's clients there offer the subprotocols "token" and the key.
+    offered = websocket.scope.get("subprotocols") or []
+    token = offered[1] if len(offered) == 2 and offered[0] in ("token", "bearer") else None
+    await websocket.accept(subprotocol=offered[0] if token else None)
 
     def begin_with_key(send: Any) -> Any:
         check_key(
-            bearer(websocket.headers.get("authorization")) or websocket.query_params.get("api_key"),
+            bearer(websocket.headers.get("authorization")) or websocket.query_params.get("api_key") or token,
             service.options.api_key,
         )
         return begin(send)

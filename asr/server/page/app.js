@@ -4,7 +4,7 @@ import { Captions } from "./captions.js";
 import { KeyDialog } from "./key.js";
 import { Loudness } from "./loudness.js";
 import { Meter } from "./meter.js";
-import { Microphone, MicrophoneError, microphones } from "./microphone.js";
+import { Microphone, MicrophoneError, TAB, microphones, tabsCanBeHeard } from "./microphone.js";
 import { RecordingError, asInt16, decoded, play, upload } from "./recordings.js";
 import { Session } from "./session.js";
 import { asSrt, asVtt, clock } from "./subtitles.js";
@@ -341,8 +341,9 @@ async function listDevices() {
   const chosen = $("device").value;
   const named = (await microphones()).filter(({ deviceId, label }) => label && deviceId !== "default");
   const options = named.map(({ deviceId, label }) => new Option(label, deviceId));
+  if (tabsCanBeHeard()) options.push(new Option("Sound of a tab", TAB));
   $("device").replaceChildren(new Option("Default microphone", ""), ...options);
-  if (named.some(({ deviceId }) => deviceId === chosen)) $("device").value = chosen;
+  if (chosen === TAB || named.some(({ deviceId }) => deviceId === chosen)) $("device").value = chosen;
 }
 
 async function changeDevice() {

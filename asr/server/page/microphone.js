@@ -21,6 +21,27 @@ export async function microphones() {
   return devices.filter((device) => device.kind === "audioinput" && device.deviceId !== "");
 }
 
+/** Stands for the sound of a tab in place of a microphone. */
+export const TAB = "tab";
+
+/** Whether this browser can share the sound of a tab. */
+export const tabsCanBeHeard = () => Boolean(window.isSecureContext && navigator.mediaDevices?.getDisplayMedia);
+
+async function soundOfATab() {
+  if (!tabsCanBeHeard()) throw new MicrophoneError("This browser cannot share the sound of a tab.");
+  let stream;
+  try {
+    // Browsers share sound only together with the picture, which is dropped at once.
+    const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio });
+  } catch (error) {
+    throw new MicrophoneError(error.name === "NotAllowedError" ? "No tab was shared." : error.message);
+  }
+  for (const track of stream.getVideoTracks()) track.stop(), stream.removeTrack(track);
+  if (stream.getAudioTracks().length > 0) return stream;
+  throw new MicrophoneError("No sound was shared: choose a tab, and let the browser share the sound of it too.");
+}
+
 export class Microphone {
   #context;
   #stream;
@@ -28,7 +49,7 @@ export class Microphone {
 
   /**
    * Opens a microphone.
-   * @param {string} deviceId - empty for the default one
+   * @param {string} deviceId - empty for the default one; TAB for the sound of a tab, which the browser asks for
    * @param {number} targetRate - of the blocks, in Hz
    * @param {(samples: Float32Array) => void} onBlock
    * @param {() => void} onGone - it was unplugged, or its permission was taken back
@@ -39,7 +60,7 @@ export class Microphone {
     try {
       // First, so that no word is lost between the permission and the first block: loading takes time.
       await microphone.#prepare(targetRate, onBlock);
-      microphone.#stream = await navigator.mediaDevices.getUserMedia({
+      microphone.#stream = deviceId === TAB ? await soundOfATab() : await navigator.mediaDevices.getUserMedia({
         // Speech is recognised best as it is: what suits a phone call takes away too much.
         audio: {
           ...(deviceId && { deviceId: { exact: deviceId } }),
@@ -52,6 +73,7 @@ export class Microphone {
       await microphone.#context.resume();
     } catch (error) {
       await microphone.#release();
+      if (error instanceof MicrophoneError) throw error;
       throw new MicrophoneError(REASONS[error.name] ?? `The microphone does not work here: ${error.message}`);
     }
     microphone.#stream.getAudioTracks()[0].onended = onGone;

@@ -18,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 
 from asr.errors import RillError
 from asr.output.formats import as_srt, as_vtt
+from asr.output.growing import GrowingText
 from asr.server.failures import ClientError, Gone, bearer, check_key, language_is_known, openai_error
 from asr.server.log import log
 from asr.server.service import Service
-from asr.server.stream import GrowingText
 from asr.server.upload import Upload, received_form
 from asr.streaming.results import Result, Word, joined
 
@@ -29,6 +29,20 @@ NAME = "openai"
 RESPONSE_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("word", "segment")
 STARTED = int(time.time())
+_FIELDS = {
+    "file": {"type": "string", "format": "binary", "description": "Any audio or video file."},
+    "model": {"type": "string", "description": "Ignored: a server has one model."},
+    "response_format": {"type": "string", "enum": list(RESPONSE_FORMATS), "default": "json"},
+    "language": {"type": "string", "description": "A form of English, or none."},
+    "prompt": {"type": "string", "description": "Hotwords, with commas between them."},
+    "stream": {"type": "boolean", "default": False},
+    "timestamp_granularities[]": {"type": "array", "items": {"type": "string", "enum": list(GRANULARITIES)}},
+    "include[]": {"type": "array", "items": {"type": "string", "enum": ["logprobs"]}},
+}
+FORM = {  # of a request, as OpenAPI describes it; it is read piece by piece, so FastAPI cannot know it
+    "required": True,
+    "content": {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": _FIELDS}}},
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +54,11 @@ class Wanted:
     stream: bool
     granularities: tuple[str, ...]
     logprobs: bool
+    prompt: str
 
     @classmethod
     def of(cls, form: FormData) -> Wanted:
-        """Read the form; fields for other models (model, prompt, temperature) are ignored. Raises ClientError."""
+        """Read the form; fields for other models (model, temperature) are ignored. Raises ClientError."""
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise ClientError("bad_request", "there is no file in the form; send the recording as field 'file'")
@@ -58,7 +73,8 @@ class Wanted:
         if unknown := set(granularities) - set(GRANULARITIES):
             raise ClientError("bad_request", f"unknown timestamp granularity {min(unknown)!r}; give word or segment")
         stream = str(form.get("stream") or "").lower() in ("true", "1")
-        return cls(upload, format, stream, granularities, "logprobs" in form.getlist("include[]"))
+        logprobs = "logprobs" in form.getlist("include[]")
+        return cls(upload, format, stream, granularities, logprobs, str(form.get("prompt") or ""))
 
 
 def router(service: Service) -> APIRouter:
@@ -83,13 +99,15 @@ def router(service: Service) -> APIRouter:
             raise ClientError("not_found", f"no model {name!r}; there is {service.model}")
         return JSONResponse(model_object())
 
-    @routes.post("/v1/audio/transcriptions")
+    @routes.post("/v1/audio/transcriptions", openapi_extra={"requestBody": FORM})
     async def transcriptions(request: Request) -> Response:
         check(request)
         async with AsyncExitStack() as stack:
             stack.enter_context(service.admitted(NAME))
             wanted = Wanted.of(await stack.enter_async_context(received_form(request, service)))
-            recording = Upload(service, NAME, wanted.upload)
+            phrases = await service.hotwords.checked_prompt(wanted.prompt)
+            recording = Upload(service, NAME, wanted.upload, await service.hotwords.recognizer(phrases))
+            recording.remark = phrases.warning()
             if wanted.stream:
                 return EventResponse(_events(service, recording), stack.pop_all())
             finals: tuple[Result, ...] = ()

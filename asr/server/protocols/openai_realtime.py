@@ -8,12 +8,14 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from asr.output.growing import GrowingText
 from asr.server.conversation import Send, log_results
 from asr.server.failures import ClientError, language_is_known
+from asr.server.hotwords import Phrases
 from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
-from asr.server.stream import GrowingText, Stream
+from asr.server.stream import Stream
 from asr.server.websocket import json_object
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.results import Result
@@ -22,6 +24,8 @@ NAME = "realtime"
 AUDIO_TYPES = {"audio/pcm": ("s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}
 SILENCE_MS = (200, 10_000)  # that may end a turn
 DEFAULT_SILENCE_MS = 1_000
+# Of semantic_vad: seconds of silence that end a turn where a sentence may end, and anywhere.
+EAGERNESS = {"low": (1.5, 3.0), "medium": (0.6, 1.5), "auto": (0.6, 1.5), "high": (0.3, 0.8)}
 
 
 def complain(code: str, message: str) -> dict[str, Any]:
@@ -51,7 +55,14 @@ class RealtimeSpeaker:
         self._silence_ms: int | None = DEFAULT_SILENCE_MS  # None: the client commits
         self._session = _identifier("sess")
         self._stream = Stream(service, NAME, self._pcm())
-        self._turn_detection = {"type": "server_vad", "silence_duration_ms": DEFAULT_SILENCE_MS}
+        self._turn_detection: dict[str, Any] | None = {
+            "type": "server_vad",
+            "silence_duration_ms": DEFAULT_SILENCE_MS,
+        }
+        self._recognizer = service.recognizer
+        self._rule: EndpointRule | None = None  # of the client's turns
+        self._prompt = ""
+        self._phrases = Phrases()
         self._item: str | None = None  # the one being spoken
         self._previous: str | None = None
         self._growing = GrowingText()
@@ -82,7 +93,7 @@ class RealtimeSpeaker:
             if isinstance(item, Audio):
                 await self._hear(await self._stream.hear(item))
             elif item.type == "session.update":
-                self._update(item.content.get("session"))
+                await self._update(item.content.get("session"))
                 await self._tell("session.updated", session=self._described())
             elif item.type == "input_audio_buffer.commit":
                 await self._commit()
@@ -163,7 +174,7 @@ class RealtimeSpeaker:
         self._growing = GrowingText()
         self._begun_seconds = self.seconds
 
-    def _update(self, session: Any) -> None:
+    async def _update(self, session: Any) -> None:
         """Take a session's settings; all of them or, when one is wrong, none."""
         if not isinstance(session, dict):
             raise ClientError("bad_request", "session.update needs a session object")
@@ -180,19 +191,33 @@ class RealtimeSpeaker:
         language = _object(audio, "transcription").get("language") or "en"
         if not isinstance(language, str) or not language_is_known(language):
             raise ClientError("bad_request", f"language {language!r} is not supported; this model is for English, en")
+        prompt = _object(audio, "transcription").get("prompt")
+        if prompt is not None and not isinstance(prompt, str):
+            raise ClientError("bad_request", f"prompt must be text, got {type(prompt).__name__}")
+        phrases = None
+        if prompt is not None and prompt != self._prompt:
+            phrases = await self._service.hotwords.checked_prompt(prompt)
+            recognizer = await self._service.hotwords.recognizer(phrases)
         if "turn_detection" in audio:
             self._detect_turns(audio["turn_detection"])
+        if phrases is not None:
+            await self._hear(await self._stream.flush())
+            self._recognizer, self._prompt, self._phrases = recognizer, prompt or "", phrases
+            self._stream.begin_with(recognizer)
+        self._stream.go_on_with(self._recognizer if self._rule is None else self._recognizer.with_endpoint(self._rule))
         if kind != self._format:
             self._format = kind
             self._stream.change(self._pcm())
 
     def _detect_turns(self, wanted: Any) -> None:
         if wanted is None:
-            self._turn_detection, self._silence_ms = None, None
-            self._stream.go_on_with(self._service.recognizer)
+            self._turn_detection, self._silence_ms, self._rule = None, None, None
             return
-        if not isinstance(wanted, dict) or wanted.get("type", "server_vad") != "server_vad":
-            raise ClientError("bad_request", "turn_detection must be null or of type server_vad")
+        if not isinstance(wanted, dict) or wanted.get("type", "server_vad") not in ("server_vad", "semantic_vad"):
+            raise ClientError("bad_request", "turn_detection must be null or of type server_vad or semantic_vad")
+        if wanted.get("type") == "semantic_vad":
+            self._detect_sentences(wanted.get("eagerness", "auto"))
+            return
         silence = wanted.get("silence_duration_ms", DEFAULT_SILENCE_MS)
         least, most = SILENCE_MS
         if type(silence) is not int or not least <= silence <= most:
@@ -202,8 +227,16 @@ class RealtimeSpeaker:
         self._turn_detection = {"type": "server_vad", "silence_duration_ms": silence}
         self._silence_ms = silence
         seconds = silence / 1_000
-        rule = EndpointRule(silence_seconds=seconds, complete_seconds=seconds)
-        self._stream.go_on_with(self._service.recognizer.with_endpoint(rule))
+        self._rule = EndpointRule(silence_seconds=seconds, complete_seconds=seconds)
+
+    def _detect_sentences(self, eagerness: Any) -> None:
+        """End a turn sooner where the words may be a whole sentence, as the language model has it."""
+        if eagerness not in EAGERNESS:
+            raise ClientError("bad_request", f"eagerness must be {', '.join(EAGERNESS)}, got {eagerness!r}")
+        complete, silence = EAGERNESS[eagerness]
+        self._turn_detection = {"type": "semantic_vad", "eagerness": eagerness}
+        self._silence_ms = round(1_000 * silence)
+        self._rule = EndpointRule(silence_seconds=silence, complete_seconds=complete)
 
     def _pcm(self) -> Pcm:
         return Pcm(*AUDIO_TYPES[self._format], self._service.recognizer.sample_rate)
@@ -217,11 +250,15 @@ class RealtimeSpeaker:
                 "input": {
                     "format": {"type": self._format}
                     | ({"rate": AUDIO_TYPES[self._format][1]} if self._format == "audio/pcm" else {}),
-                    "transcription": {"model": self._service.model, "language": "en"},
+                    "transcription": {"model": self._service.model, "language": "en", **self._described_prompt()},
                     "turn_detection": self._turn_detection,
                 }
             },
         }
+
+    def _described_prompt(self) -> dict[str, Any]:
+        """The prompt, and beside OpenAI's fields what became of its phrases."""
+        return {"prompt": self._prompt, "hotwords": self._phrases.described()} if self._prompt else {}
 
     async def _tell(self, type: str, **content: Any) -> None:
         await self._send({"type": type, "event_id": _identifier("event"), **content})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from asr.output.formats import word_fields
@@ -37,13 +38,24 @@ def result_event(result: Result) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Hotwords that a client asks for."""
+
+    phrases: list[Any]
+
+
 class StreamSpeaker:
     """The server's side of a stream."""
 
     merge = True
 
     def __init__(self, service: Service, send: Send, query: Mapping[str, str]) -> None:
-        """Read the query: ``sample_rate`` (the model's by default), ``format``, ``pretty``. Raises ClientError."""
+        """Read the query: ``sample_rate`` (the model's by default), ``format``, ``pretty``, ``hotwords``.
+
+        Raises:
+            ClientError: one that is not understood.
+        """
         format = query.get("format", "s16le")
         if format not in ENCODINGS:
             raise ClientError("bad_request", f"unknown format {format!r}; give {' or '.join(ENCODINGS)}")
@@ -57,33 +69,60 @@ class StreamSpeaker:
         self._send = send
         self._pcm = Pcm(format, int(given), service.recognizer.sample_rate)
         self._stream = Stream(service, NAME, self._pcm)
-        if pretty is not None:
-            self._stream.go_on_with(service.recognizer.with_pretty(pretty == "1"))
+        self._pretty = None if pretty is None else pretty == "1"
+        self._hotwords = query.get("hotwords")
+        if self._pretty is not None:
+            self._stream.go_on_with(service.recognizer.with_pretty(self._pretty))
 
     @property
     def seconds(self) -> float:
         return self._stream.seconds
 
     async def open(self) -> None:
-        await self._send({"type": "ready", "sample_rate": self._pcm.rate, "model": self._service.model})
+        ready: dict[str, Any] = {"type": "ready", "sample_rate": self._pcm.rate, "model": self._service.model}
+        if self._hotwords:
+            ready["hotwords"] = await self._take_hotwords(self._hotwords.split(","))
+        await self._send(ready)
 
     def parse(self, message: str | bytes) -> Any:
         if isinstance(message, bytes):
             return Audio.now(message)
-        kind = json_object(message).get("type")
+        content = json_object(message)
+        kind = content.get("type")
         if kind == "finish":
             return End()
         if kind == "flush":
             return FLUSH
-        raise ClientError("bad_request", f"unknown message type {kind!r}; send finish or flush, and audio as binary")
+        if kind == "hotwords":
+            phrases = content.get("phrases")
+            if not isinstance(phrases, list):
+                raise ClientError(
+                    "bad_request", 'hotwords needs phrases, such as {"phrases": ["Rill", "front desk:8"]}'
+                )
+            return Wanted(phrases)
+        raise ClientError(
+            "bad_request", f"unknown message type {kind!r}; send finish, flush or hotwords, and audio as binary"
+        )
 
     async def handle(self, item: Any) -> None:
+        if isinstance(item, Wanted):
+            await self._tell(await self._stream.flush())
+            await self._send({"type": "hotwords", **await self._take_hotwords(item.phrases)})
+            return
         await self._tell(await (self._stream.flush() if item is FLUSH else self._stream.hear(item)))
 
     async def end(self, end: End) -> None:
         await self._tell(await self._stream.flush())
         if end.reason is None:
             await self._send({"type": "done", "seconds": round(self.seconds, 3)})
+
+    async def _take_hotwords(self, phrases: list[Any]) -> dict[str, Any]:
+        """Begin anew with these phrases in place of earlier ones; what the client is told of them."""
+        checked = await self._service.hotwords.checked(phrases)
+        # Held as long as the stream lasts: by that the server knows which lists are in use.
+        self._recognizer = recognizer = await self._service.hotwords.recognizer(checked)
+        self._stream.begin_with(recognizer if self._pretty is None else recognizer.with_pretty(self._pretty))
+        return checked.described()
 
     async def _tell(self, results: tuple[Result, ...]) -> None:
         log_results(self._service, results)

@@ -17,6 +17,7 @@ from asr.streaming.results import Result, Word
 
 NAME = "vosk"
 SAMPLE_RATE = 8_000  # until a client sets another
+MOST_ALTERNATIVES = 20
 RESET = object()
 
 
@@ -36,6 +37,7 @@ class VoskSpeaker:
         self._words = True
         self._alternatives = 0
         self._partial = ""
+        self._unusable: list[str] = []  # phrases, until the client has been told
 
     @property
     def seconds(self) -> float:
@@ -60,25 +62,37 @@ class VoskSpeaker:
 
     async def handle(self, item: Any) -> None:
         if isinstance(item, dict):
-            self._configure(item)
+            await self._configure(item)
         elif item is RESET:
             await self._send(self._final(await self._stream.flush()))
         else:
-            await self._send(self._reply(await self._stream.hear(item)))
+            reply = self._reply(await self._stream.hear(item))
+            if self._unusable:  # the protocol has no reply to a configuration
+                reply["unusable_phrases"], self._unusable = self._unusable, []
+            await self._send(reply)
 
     async def end(self, end: End) -> None:
         await self._send(self._final(await self._stream.flush()))
 
-    def _configure(self, config: dict[str, Any]) -> None:
+    async def _configure(self, config: dict[str, Any]) -> None:
         self._words = bool(config.get("words", self._words))
         alternatives = config.get("max_alternatives", self._alternatives)
         if type(alternatives) is not int or alternatives < 0:
             raise ClientError("bad_request", f"max_alternatives must be a whole number from 0, got {alternatives!r}")
-        self._alternatives = alternatives
+        self._alternatives = min(alternatives, MOST_ALTERNATIVES)
+        self._stream.most_texts = self._alternatives if self._service.recognizer.decoder == "lm" else 0
         if "sample_rate" in config:
             self._stream.change(self._pcm(config["sample_rate"]))
-        if config.get("phrase_list"):
-            log("a client's phrase_list is not used", protocol=NAME)
+        if phrases := config.get("phrase_list"):
+            if not isinstance(phrases, list):
+                raise ClientError("bad_request", "phrase_list must be a list of phrases")
+            if self._stream.seconds:
+                raise ClientError("bad_request", "a phrase_list must come before the audio")
+            checked = await self._service.hotwords.checked(phrase for phrase in phrases if phrase != "[unk]")
+            self._stream.begin_with(await self._service.hotwords.recognizer(checked))
+            if checked.unusable:
+                log("phrases cannot be used", protocol=NAME, phrases=checked.described()["unusable"])
+                self._unusable = [phrase for phrase, _ in checked.unusable]
 
     def _pcm(self, sample_rate: Any) -> Pcm:
         try:
@@ -105,7 +119,11 @@ class VoskSpeaker:
         if self._alternatives:
             confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
             content = {"confidence": round(confidence, 4), **({"result": timed} if self._words else {}), **content}
-            return {"alternatives": [content]}
+            others = self._stream.texts[1:] if words and len(finals) == 1 else ()
+            share = self._stream.texts[0].probability if others else 1.0
+            # Of the others only the text is known; their confidence falls as their probability does.
+            rest = [{"confidence": round(confidence * one.probability / share, 4), "text": one.text} for one in others]
+            return {"alternatives": [content, *rest]}
         return {"result": timed, **content} if self._words and words else content
 
 

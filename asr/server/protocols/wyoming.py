@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asr
+from asr.output.growing import GrowingText
 from asr.server.conversation import Send, converse, log_results
 from asr.server.failures import ClientError, Gone
 from asr.server.inbox import Audio, End
 from asr.server.pcm import Pcm
 from asr.server.service import Service
-from asr.server.stream import GrowingText, Stream
+from asr.server.stream import Stream
 from asr.server.websocket import json_object
 from asr.streaming.results import Result
 
