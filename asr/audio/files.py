@@ -43,7 +43,11 @@ class AudioFile:
     note: str | None  # which of several audio tracks this is; None when there is one
 
     def __init__(
-        self, source: str | os.PathLike[str] | BinaryIO | Pipe, sample_rate: int, track: str | int | None = None
+        self,
+        source: str | os.PathLike[str] | BinaryIO | Pipe,
+        sample_rate: int,
+        track: str | int | None = None,
+        channel: int | None = None,
     ) -> None:
         """Open a file and find its audio track.
 
@@ -52,14 +56,16 @@ class AudioFile:
             sample_rate: in Hz, of the blocks to give out.
             track: of several audio tracks, the number, from 1, or the language as the file tags it; by default the
                 one tagged with the model's language, then the default one, then the first.
+            channel: the one to give out, from 0, in place of the average of all.
         Raises:
-            AudioError: missing, a folder, empty, unreadable, not audio, no such track.
+            AudioError: missing, a folder, empty, unreadable, not audio, no such track; when iterating, no such channel.
         """
         path = None if hasattr(source, "read") else Path(os.fspath(source))
         self.name = str(getattr(source, "name", "audio") if path is None else path).strip("<>")  # "<stdin>"
         self.sample_rate = sample_rate
         self.damage = None
         self._wanted = track
+        self._channel = channel
         self._links: OggLinks | None = None
         self._own: BinaryIO | None = None  # opened here, and so closed here
         self._container: av.container.InputContainer | None = None
@@ -68,6 +74,11 @@ class AudioFile:
         except BaseException:
             self._close()
             raise
+
+    @property
+    def channels(self) -> int:
+        """Channels of the track, as the file states them."""
+        return int(self._track.codec_context.layout.nb_channels)
 
     def __enter__(self) -> AudioFile:
         return self
@@ -166,7 +177,7 @@ class AudioFile:
         """
         import av
 
-        converter = _MonoConverter()
+        converter = _MonoConverter(self._channel, self.name)
         stamped = self._container.format.name in STAMPED
         packets = self._container.demux(self._track)
         while True:
@@ -193,7 +204,9 @@ class AudioFile:
 class _MonoConverter:
     """Decoded frames of any sample format and channel layout -> (N,) float32."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: int | None = None, name: str = "audio") -> None:
+        self._channel = channel
+        self._name = name
         self._resampler: Any = None
         self._channels = 0
         self._setup: tuple[str, str, int] | None = None
@@ -205,12 +218,19 @@ class _MonoConverter:
         if setup != self._setup:
             # ffmpeg knows which speaker is which in surround sound; channels without such names count alike.
             surround = frame.layout.nb_channels > 2 and not frame.layout.name.endswith("channels")
+            surround = surround and self._channel is None
             layout = "mono" if surround else frame.layout
             self._channels = 1 if surround else frame.layout.nb_channels
             self._resampler, self._setup = av.AudioResampler(format="flt", layout=layout), setup
         # Packed samples (1, N * channels): PyAV crashes on the planes of a planar frame from the eighth channel on.
         pieces = [piece.to_ndarray().reshape(-1, self._channels) for piece in self._resampler.resample(frame)]
         samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        if self._channel is not None:
+            if self._channel >= self._channels:
+                raise AudioError(
+                    f"{self._name}: has {self._channels} channels here, so there is no {self._channel + 1}"
+                )
+            return samples[:, self._channel]
         return samples[:, 0] if self._channels == 1 else samples.mean(axis=1)
 
 

@@ -64,6 +64,12 @@ def transcribe(
             help="Of several audio tracks, the number from 1 or the language. (default: English, or the default one)",
         ),
     ] = None,
+    channels: Annotated[
+        str, typer.Option(help="average; or separate: each channel is a speaker, as the two sides of a call are.")
+    ] = "average",
+    speakers: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME...", help="With separate channels: who speaks in each.")
+    ] = None,
     remote: RemoteOptions,
     ray: Annotated[bool, typer.Option("--ray", help="Spread the files over a Ray cluster, --jobs at a time.")] = False,
 ) -> int:
@@ -86,6 +92,13 @@ def transcribe(
             f"--ray is for files and models here; leave out {'--server' if remote.server is not None else STDIN}"
         )
     options = recognition.recognizer(pretty=pretty, full_context=full_context)
+    if channels != "average":
+        from asr.cli.channels import transcribe_channels
+
+        _check_channels(channels, resume=resume, raw_rate=raw_rate, server=remote.server, ray=ray, full=full_context)
+        return transcribe_channels(files, options, _formats(format, output), output, speakers, track, chunk_ms)
+    if speakers is not None:
+        raise _usage("--speakers go with --channels separate")
     found = find_sources(files)
     plan = Plan.of(files, found, _formats(format, output), output, resume)
     status = max((complain(problem) for problem in found.problems), default=0)
@@ -109,6 +122,14 @@ def transcribe(
             batching = _batching(jobs, options.engine, full_context)
             transcriber = here(Recognizer.open(replace(options, batching=batching)), chunk_ms, raw_rate, track)
         return max(status, plan.carry_out(stack, transcriber, jobs))
+
+
+def _check_channels(channels: str, **others: object) -> None:
+    if channels != "separate":
+        raise _usage(f"unknown --channels {channels!r}; give average or separate")
+    if given := [name for name, value in others.items() if value]:
+        names = {"raw_rate": "--raw-rate", "full": "--full-context"}
+        raise _usage(f"{names.get(given[0], f'--{given[0]}')} does not go with separate channels; leave it out")
 
 
 @dataclass(frozen=True)
