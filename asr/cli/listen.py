@@ -32,6 +32,9 @@ def listen(
     device: Annotated[
         str | None, typer.Option("--device", "-d", help="Index or part of the name of a microphone; see asr devices.")
     ] = None,
+    source: Annotated[
+        str, typer.Option(help="microphone; or desktop: what the computer plays (PulseAudio, PipeWire).")
+    ] = "microphone",
     format: Annotated[str, typer.Option(help="txt, or jsonl: every partial and final result as an event.")] = "txt",
     seconds: Annotated[float | None, typer.Option(help="Stop after this long. (default: at Ctrl-C)")] = None,
     save_audio: Annotated[Path | None, typer.Option(help="Write the audio into this WAV or FLAC file.")] = None,
@@ -48,6 +51,7 @@ def listen(
     On a terminal the words appear at once, those that may still change dim. Elsewhere each finished utterance is a
     line. Ctrl-C, or --seconds, ends it with the last words.
     """
+    from asr.audio.desktop import SOURCES, find_desktop
     from asr.audio.microphone import Microphone, find_device
     from asr.audio.recording import SoundFile, check_sound_path
     from asr.cli.exits import complain
@@ -57,6 +61,10 @@ def listen(
     from asr.recognizer import Recognizer, chunk_samples
 
     remote.check(recognition, pretty=pretty)
+    if source not in SOURCES:
+        raise UsageError(f"unknown --source {source!r}; give {' or '.join(SOURCES)}")
+    if source == "desktop" and device is not None:
+        raise UsageError("--device is of a microphone; leave it out, or --source desktop")
     if format not in LINE_FORMATS:
         raise UsageError(f"unknown format {format!r}; give {' or '.join(LINE_FORMATS)}")
     if seconds is not None and not seconds > 0:
@@ -73,7 +81,7 @@ def listen(
         from asr.client import Client
 
         client = Client(remote.server, remote.api_key)
-    chosen = find_device(device)
+    chosen = find_desktop() if source == "desktop" else find_device(device)
     with ExitStack() as stack:
         stream = (
             LocalStream(Recognizer.open(options))
