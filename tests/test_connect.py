@@ -187,7 +187,7 @@ def test_each_protocol_takes_hotwords_and_says_which_cannot_be_used(quick_server
         websocket_base_url=f"{server.url.replace('http', 'ws')}/v1",
     )
     answer = client.audio.transcriptions.with_raw_response.create(
-        model="rill", file=GREETING, prompt="Novotny, x!7, front desk:8. This sentence is no phrase. It has words."
+        model="rill", file=GREETING, prompt="Novotny, x!7, front desk:8\nThis sentence is no phrase. It has words."
     )
     assert json.loads(answer.text)["text"] and UNUSABLE in answer.headers["X-Rill-Warning"]
 

@@ -7,6 +7,7 @@ waits for but those that want it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -140,6 +141,8 @@ class HotwordRecognizers:
         """Let lists go that no stream uses; raises ClientError when streams use as many as there may be."""
         while len(self._in_use) + len(self._under_way) >= self._most and self._kept:
             self._kept.popitem(last=False)
+        if len(self._in_use) + len(self._under_way) >= self._most:
+            gc.collect()  # a stream that has just ended may be held by a circle of references
         if len(self._in_use) + len(self._under_way) >= self._most:
             raise ClientError("busy", f"{self._most} lists of hotwords are in use; try again later, or without")
 
