@@ -297,7 +297,7 @@ def test_semantic_vad_ends_turns(server, shipped_recognizer):
             if event.type.endswith("completed"):
                 break
     updated = next(event for event in seen if event.type == "session.updated").model_dump()
-    assert updated["session"]["audio"]["input"]["turn_detection"] == turns
+    assert turns.items() <= updated["session"]["audio"]["input"]["turn_detection"].items()
     assert event.transcript == shipped_recognizer.transcribe(GREETING).text
 
 
