@@ -52,9 +52,8 @@ def cheapest_sentences(search: Search, state: Hypotheses, count: int, width: flo
     if not ends:
         return []
     least, number = ends[0][1], counted()
-    heap = [
-        _Open(cost - least, next(number), record, graph, (), None) for record, cost, graph in ends if cost <= least + width
-    ]
+    near = (end for end in ends if end[1] <= least + width)
+    heap = [_Open(cost - least, next(number), record, graph, (), None) for record, cost, graph in near]
     found: dict[tuple[int, ...], Sentence] = {}
     seen = set()  # what has been left by a cheaper path: where to go on from is the same, and so are the words after it
     for _ in range(MOST_TRIED):
