@@ -32,8 +32,8 @@ class DecodingWeights:
     silence_cost: float = 2.0  # nats per silence, with phone states
     least_confidence: float = 0.3  # mean over an utterance's words; below it the utterance is rejected as noise
     other_speech_cost: float = 2.0  # nats per phone outside the sentences of a grammar
-    first_weight: float = 0.15  # factor on the graph's costs where a large second model has given its own
-    second_weight: float = 1.2  # factor on the costs of that model
+    first_weight: float = 0.2  # factor on the graph's costs where a large second model has given its own
+    second_weight: float = 1.05  # factor on the costs of that model
 
 
 CTC_WEIGHTS = DecodingWeights()
