@@ -25,6 +25,7 @@ COMMANDS = {
     "import": "import_table",
     "shar": "shar",
     "train": "train",
+    "train-punctuation": "train_punctuation",
     "tune": "tune",
     "evaluate": "evaluate",
     "export": "export",
@@ -57,7 +58,8 @@ def build_app() -> typer.Typer:
             print(context.get_help())
 
     for name, module in COMMANDS.items():
-        command = getattr(import_module(f"asr.cli.{module}"), "import_table" if name == "import" else name)
+        function = "import_table" if name == "import" else name.replace("-", "_")
+        command = getattr(import_module(f"asr.cli.{module}"), function)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
