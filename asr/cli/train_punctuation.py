@@ -68,7 +68,9 @@ def train_punctuation(
 
     def report(progress: PunctuationProgress) -> None:
         scores = progress.scores or {}
-        measured = "; held out F1 " + ", ".join(f"{name} {value:.1f}" for name, value in scores.items()) if scores else ""
+        measured = (
+            "; held out F1 " + ", ".join(f"{name} {value:.1f}" for name, value in scores.items()) if scores else ""
+        )
         console.print(
             f"batch {progress.batch}, {progress.minutes:.1f} of {minutes:g} minutes: {progress.loss:.3f} nats a word, "
             f"{progress.words_a_second:,.0f} words/s{measured}"

@@ -189,5 +189,3 @@ def _same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
             )
     if found["words"] != wanted["words"]:
         raise UsageError(f"{folder} has a run on other text; give the same text, or another folder")
-
-

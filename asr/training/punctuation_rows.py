@@ -96,7 +96,9 @@ def read_texts(
     known[BREAK] = BREAK
     known[wanted] = np.arange(len(wanted), dtype=np.int32) + len(SPECIAL)
     kept = [max(1, round(len(stream.words) * HELD_OUT)) for stream in streams]
-    ends = [stream.part(len(stream.words) - held, len(stream.words)) for stream, held in zip(streams, kept, strict=True)]
+    ends = [
+        stream.part(len(stream.words) - held, len(stream.words)) for stream, held in zip(streams, kept, strict=True)
+    ]
     return PunctuationText(
         (*SPECIAL, *(names[k] for k in wanted)),
         tuple(_usual_forms(written)),
