@@ -49,8 +49,8 @@ class PunctuationState(NamedTuple):
 class PunctuationNetwork(nn.Module):
     """Vectors of word, ending and pause; LSTM layers; scores of the word read ``look_ahead`` steps ago.
 
-    The scores see the LSTM's output and, past it, the vectors of that word and the next, so that the LSTM need not carry
-    through what each word is.
+    The scores see the LSTM's output and, past it, the vectors of that word and the next, so that the LSTM need not
+    carry through what each word is.
     """
 
     def __init__(self, config: PunctuationConfig) -> None:

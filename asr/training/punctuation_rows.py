@@ -83,8 +83,8 @@ def read_texts(
         streams.append(_stream(islice(tagged_text(text_lines(text)), most), numbers, written))
         if len(streams[-1].words) < 1_000:
             raise DataError(
-                f"{text}: {len(streams[-1].words)} words in lines with capitals that end in a mark are too few to learn "
-                "from; it must be text as it is written, with its punctuation"
+                f"{text}: {len(streams[-1].words)} words in lines with capitals that end in a mark are too few; "
+                "a punctuation model learns from text as it is written"
             )
     counts = np.zeros(len(numbers), np.int64)
     for stream in streams:
@@ -119,7 +119,9 @@ def _stream(words: Iterator[TaggedWord], numbers: dict[str, int], written: dict[
         if word.shape == CAPITAL:
             written.setdefault(word.word, Counter())[word.written] += 1
     kinds = (np.int32, np.int8, np.int8, np.bool_)
-    return Stream(*(np.array(values).astype(kind) for values, kind in zip((ids, marks, shapes, first), kinds)))
+    return Stream(
+        *(np.array(values).astype(kind) for values, kind in zip((ids, marks, shapes, first), kinds, strict=True))
+    )
 
 
 def _usual_forms(written: dict[str, Counter[str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Numbers as they are read, word by word: cardinals, ordinals, digits one by one, pairs as in years and house numbers."""
+"""Numbers read word by word: cardinals, ordinals, digits one by one, pairs as in years and house numbers."""
 
 from __future__ import annotations
 

@@ -35,11 +35,11 @@ CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 CENTS = frozenset(("cent", "cents"))
 UNITS = frozenset(
     """kilometer kilometers kilometre kilometres meter meters metre metres centimeter centimeters centimetre centimetres
-    millimeter millimeters mile miles inch inches foot feet yard yards gram grams kilogram kilograms kilo kilos pound pounds
-    ounce ounces ton tons liter liters litre litres milliliter milliliters gallon gallons degree degrees volt volts watt
-    watts kilowatt kilowatts hertz kilohertz megahertz gigahertz bit bits byte bytes kilobyte kilobytes megabyte megabytes
-    gigabyte gigabytes terabyte terabytes cent cents pence tablespoon tablespoons teaspoon teaspoons acre acres
-    calories""".split()
+    millimeter millimeters mile miles inch inches foot feet yard yards gram grams kilogram kilograms kilo kilos
+    pound pounds ounce ounces ton tons liter liters litre litres milliliter milliliters gallon gallons degree degrees
+    volt volts watt watts kilowatt kilowatts hertz kilohertz megahertz gigahertz bit bits byte bytes kilobyte kilobytes
+    megabyte megabytes gigabyte gigabytes terabyte terabytes cent cents pence tablespoon tablespoons teaspoon teaspoons
+    acre acres calories""".split()
 )
 FEET = frozenset("on my your his her its our their these those".split())  # before feet that measure nothing
 LABELS = frozenset(
@@ -47,11 +47,15 @@ LABELS = frozenset(
     building level version python windows extension flight formula verse figure volume track channel pad release boeing
     airbus web code pin""".split()
 )
+NEVER_FIRST = frozenset("gate room building level track exit area code question pin".split())  # gate one could see
 LETTERED = frozenset("apartment suite flat gate room unit building".split())
 STREETS = frozenset("street avenue road lane drive boulevard court place square terrace".split())
 POINT_BEFORE = frozenset(("minus", "negative", "is", "was", "about", "of", "by", "than"))
 TITLES = {"mister": "mr.", "missus": "mrs."}
 ARTICLES = frozenset("the a an my your his her our their this that no any every each what which".split())
+NO_STREETS = frozenset(  # words that are in no name of one
+    "the a an and or of in on at to from for by with is are was were other more new men people".split()
+)
 # Words that a number after them may change, or make a part of itself; others stay as they are whatever follows.
 MAYBE = frozenset(("a", "minus", "negative", "point", "and", *HOMOPHONES, *REPEATS, *TITLES, "doctor"))
 SETTLING_WORDS = 3  # words without numbers after which a number does not change any more
@@ -95,11 +99,11 @@ def settled(words: Sequence[str]) -> int:
     last = max((place for place in range(count) if active[place]), default=None)
     if last is None or count - 1 - last >= SETTLING_WORDS:
         return count
-    while (
-        before := max((place for place in range(max(0, last - 4), last) if active[place]), default=None)
-    ) is not None:
-        last = before
-    return last
+    while True:  # numbers close before it may be of one piece with it
+        before = [place for place in range(max(0, last - SETTLING_WORDS - 1), last) if active[place]]
+        if not before:
+            return last
+        last = before[0]
 
 
 def _at(words: Sequence[str], place: int, is_name: Callable[[int], bool]) -> Written | None:
@@ -210,11 +214,12 @@ def _full_year(words: Sequence[str], place: int) -> tuple[int, int] | None:
     if both is not None and (11 <= both[0] < 20 or both[0] == 20):
         return both[1].value, both[1].end
     number = cardinal(words, place)
-    if number is not None and (
-        2_000 <= number.value < 2_100 or (number.value % 100 == 0 and 1_100 <= number.value < 2_000)
-    ):
-        return number.value, number.end
-    return None
+    return (number.value, number.end) if number is not None and _may_be_a_year(number.value) else None
+
+
+def _may_be_a_year(value: int) -> bool:
+    """Of a number said with hundred or thousand."""
+    return 2_000 <= value < 2_100 or value in range(1_100, 2_000, 100)
 
 
 def _digits(words: Sequence[str], place: int) -> Text:
@@ -309,12 +314,8 @@ def _year(words: Sequence[str], place: int) -> Text:
     if number is None or before not in YEAR_BEFORE - {"to", "and", "of"}:
         return None
     following = _word(words, number.end)
-    of_things = (
-        following in SCALES or following in UNITS or (following.endswith("s") and following not in ("was", "is", "as"))
-    )
-    if of_things or not (
-        number.value == 2_000 or 2_000 < number.value < 2_100 or number.value in range(1_100, 2_000, 100)
-    ):
+    things = following.endswith("s") and following not in ("was", "is", "as")
+    if things or following in SCALES or following in UNITS or not _may_be_a_year(number.value):
         return None
     return str(number.value), number.end
 
@@ -325,7 +326,7 @@ def _labelled(words: Sequence[str], place: int) -> Text:
     if label not in LABELS:
         return None
     number = cardinal(words, place)
-    if number is None:
+    if number is None or (number.value == 1 and label in NEVER_FIRST):
         return None
     fraction = _fraction(words, number.end)
     if fraction is not None:
@@ -352,14 +353,9 @@ def _house(words: Sequence[str], place: int) -> Text:
         end, letter = end + 1, words[end].upper()
     for last in range(end + 1, min(end + 3, len(words))):
         name = words[end:last]
-        if words[last] in STREETS and not set(name) & CORE and not set(name) & STOPPING:
+        if words[last] in STREETS and not set(name) & CORE and not set(name) & NO_STREETS:
             return f"{number.value}{letter}", end
     return None
-
-
-STOPPING = frozenset(
-    "the a an and or of in on at to from for by with is are was were other more new men people".split()
-)
 
 
 def _ordinal(words: Sequence[str], place: int) -> Text:
@@ -400,7 +396,8 @@ def _cardinal(words: Sequence[str], place: int) -> Text:
     if value < 10:
         feet = following == "feet" and _word(words, place - 1) in FEET
         after_foot = _word(words, place - 1) == "foot"
-        return (text, end) if value and ((following in UNITS and not feet) or after_foot) else None
+        measured = (following in UNITS and value > 1 and not feet) or after_foot
+        return (text, end) if value and measured else None
     return text, end
 
 
