@@ -41,17 +41,19 @@ class Client:
     reached = False  # by the last attempts: a server that is away now is waited for by recordings
     retry_seconds = RETRY_SECONDS
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(self, url: str, api_key: str | None = None, readable: bool | None = None) -> None:
         """Name a server; nothing is sent yet.
 
         Args:
             url: such as ``http://127.0.0.1:8000`` or ``wss://captions.example.org/rill``.
             api_key: the server's key, if it asks for one; by default, what RILL_API_KEY says.
+            readable: whether results are written for readers, or in normal form; by default, as the server was started.
         Raises:
             UsageError: not an address; or the library `websockets` is not installed.
         """
         self.url = url
         self._address = _stream_address(url)
+        self._query = {} if readable is None else {"readable": int(readable)}
         self._key = api_key or os.environ.get(KEY_VARIABLE, "")
         try:
             import websockets  # noqa: F401
@@ -122,7 +124,7 @@ class Client:
 
         try:
             connecting = connect(
-                f"{self._address}?{urlencode({'sample_rate': sample_rate, 'format': 'f32le'})}",
+                f"{self._address}?{urlencode({'sample_rate': sample_rate, 'format': 'f32le', **self._query})}",
                 additional_headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
                 open_timeout=OPEN_SECONDS,
                 close_timeout=CLOSE_SECONDS,

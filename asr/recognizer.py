@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -16,15 +17,27 @@ from asr.audio.files import AudioFile
 from asr.audio.samples import as_samples, check_rate
 from asr.errors import AudioError, DamagedAudioError, UsageError
 from asr.lm.hotwords import read_hotwords
-from asr.recognizer_options import RecognizerOptions
+from asr.recognizer_options import RecognizerOptions, open_readable
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.engine import Engine
 from asr.streaming.results import Alternative, Result, joined
 from asr.streaming.runner import Decoder, Runner, RunnerState
 from asr.streaming.sources import rechunked, resampled
-from asr.words.pretty import pretty as pretty_result
+from asr.words.readable import ReadableState, ReadableText
 
 FILE_CHUNK_MS = 2_000
+
+
+class RecognizerState(NamedTuple):
+    """Where a stream is. States are immutable: keep, replay or fork them as you like."""
+
+    runner: RunnerState
+    readable: ReadableState | None  # None until a result is written for readers
+
+    @property
+    def samples(self) -> int:
+        """Samples recognised since the start of the stream."""
+        return self.runner.samples
 
 
 class Recognizer:
@@ -39,7 +52,7 @@ class Recognizer:
         runner: Runner,
         decoder: Decoder,
         engine: Engine,
-        pretty: bool = False,
+        readable: ReadableText | None = None,
         made_of: tuple[RecognizerOptions, ModelPackage] | None = None,
     ) -> None:
         """Wrap a runner, its decoder and its engine; `Recognizer.load` makes one from a model folder."""
@@ -47,7 +60,7 @@ class Recognizer:
         self._runner = runner
         self._decoder = decoder
         self._engine = engine
-        self._pretty = pretty
+        self._readable = readable
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT_MODEL, **options: Any) -> Recognizer:
@@ -60,6 +73,9 @@ class Recognizer:
             UsageError: an option that is unknown or cannot be used, or options that contradict one another.
             ModelError: an unknown, incomplete or altered model or language model.
         """
+        if "pretty" in options:
+            warnings.warn("pretty is called readable now", DeprecationWarning, stacklevel=2)
+            options.setdefault("readable", options.pop("pretty"))
         unknown = set(options) - {field.name for field in fields(RecognizerOptions)}
         if unknown:
             raise UsageError(f"unknown option {min(unknown)!r}; see RecognizerOptions")
@@ -72,7 +88,7 @@ class Recognizer:
         decoder = options.open_decoder(package)
         engine = options.open_engine(package, decoder.head)
         runner = Runner(engine, decoder, options.endpoint, options.stability)
-        return cls(runner, decoder, engine, options.pretty, (options, package))
+        return cls(runner, decoder, engine, options.open_readable(package), (options, package))
 
     @property
     def decoder(self) -> str:
@@ -157,9 +173,18 @@ class Recognizer:
         """The same recogniser with another rule for the end of an utterance; they share the model and the states."""
         return self._with(self._runner.with_rule(rule))
 
-    def with_pretty(self, pretty: bool) -> Recognizer:
-        """The same recogniser whose results are written as `asr.words.pretty` does, or as they are spoken."""
-        return Recognizer(self._runner, self._decoder, self._engine, pretty, self._made_of)
+    def with_readable(self, readable: bool = True) -> Recognizer:
+        """The same recogniser whose results are written for readers, or in normal form.
+
+        A recogniser that was loaded without a punctuation model takes the shipped one.
+
+        Raises:
+            ModelError: the punctuation model is missing or altered.
+        """
+        text = None
+        if readable:
+            text = self._readable or open_readable()
+        return Recognizer(self._runner, self._decoder, self._engine, text, self._made_of)
 
     def with_hotwords(self, hotwords: Mapping[str, float] | Iterable[str]) -> Recognizer:
         """The same recogniser with more hotwords, for new streams; they share the model's network, not the states.
@@ -181,7 +206,7 @@ class Recognizer:
         options = replace(options, decoder="lm" if options.grammar is None else options.decoder, hotwords=wanted)
         decoder = options.open_decoder(package)
         runner = Runner(self._engine, decoder, options.endpoint, options.stability)
-        return Recognizer(runner, decoder, self._engine, self._pretty, (options, package))
+        return Recognizer(runner, decoder, self._engine, self._readable, (options, package))
 
     def close(self) -> None:
         """End batching: steps under way are finished, later ones refused. Without batching there is nothing to end."""
@@ -193,11 +218,11 @@ class Recognizer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> RunnerState:
+    def start(self) -> RecognizerState:
         """The state of a stream before any audio. States are immutable: keep, replay or fork them as you like."""
-        return self._runner.start()
+        return RecognizerState(self._runner.start(), None)
 
-    def step(self, state: RunnerState, samples: Any) -> tuple[tuple[Result, ...], RunnerState]:
+    def step(self, state: RecognizerState, samples: Any) -> tuple[tuple[Result, ...], RecognizerState]:
         """Recognise samples at ``sample_rate`` (another rate needs `stream` or `asr.streaming.sources.Resampler`).
 
         Returns:
@@ -206,15 +231,17 @@ class Recognizer:
         Raises:
             AudioError: samples that are not audio, as for `transcribe`.
         """
-        results, state = self._runner.step(state, as_samples(samples))
-        return self._written(results), state
+        results, runner = self._runner.step(state.runner, as_samples(samples))
+        results, readable = self._written(results, state.readable)
+        return results, RecognizerState(runner, readable)
 
-    def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
+    def finish(self, state: RecognizerState) -> tuple[tuple[Result, ...], RecognizerState]:
         """End a stream: its last final results, and the state of a new stream."""
-        results, state = self._runner.finish(state)
-        return self._written(results), state
+        results, runner = self._runner.finish(state.runner)
+        results, _ = self._written(results, state.readable, last=True)
+        return results, RecognizerState(runner, None)
 
-    def alternatives(self, state: RunnerState, count: int = 5) -> tuple[Alternative, ...]:
+    def alternatives(self, state: RecognizerState, count: int = 5) -> tuple[Alternative, ...]:
         """At most ``count`` distinct texts of the utterance being spoken if it ended now, likeliest first.
 
         Raises:
@@ -222,14 +249,24 @@ class Recognizer:
         """
         if type(count) is not int or count < 1:
             raise UsageError(f"count must be a whole number from 1, got {count!r}")
-        return self._runner.alternatives(state, count)
+        return self._runner.alternatives(state.runner, count)
 
-    def _written(self, results: tuple[Result, ...]) -> tuple[Result, ...]:
-        return tuple(map(pretty_result, results)) if self._pretty else results
+    def _written(
+        self, results: tuple[Result, ...], state: ReadableState | None, last: bool = False
+    ) -> tuple[tuple[Result, ...], ReadableState | None]:
+        """Results for readers, if they are wanted; ``last``: the stream ends with them."""
+        if self._readable is None:
+            return results, None
+        state = state or self._readable.start()
+        written = []
+        for result in results:
+            one, state = self._readable.write(result, state, last and result is results[-1])
+            written.append(one)
+        return tuple(written), state
 
     def _with(self, runner: Runner) -> Recognizer:
         """The same recogniser with another runner."""
-        return Recognizer(runner, self._decoder, self._engine, self._pretty, self._made_of)
+        return Recognizer(runner, self._decoder, self._engine, self._readable, self._made_of)
 
     def _whole(self, blocks: Iterable[np.ndarray], chunk_ms: int) -> Result:
         transcript = Transcript(self)

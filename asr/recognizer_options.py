@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.acoustic.folder import DEFAULT_MODEL, PUNCTUATION, ModelPackage, find_model
 from asr.decoding.acoustic_units import units_of
 from asr.decoding.beam import GraphDecoder
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import Rescorer, Rescoring
-from asr.errors import RillWarning, UsageError, how_to_install
+from asr.errors import ModelError, RillWarning, UsageError, how_to_install
 from asr.lm.folder import LanguageModel
 from asr.lm.grammar import grammar_model
 from asr.lm.hotwords import read_hotwords, with_hotwords
@@ -21,6 +22,8 @@ from asr.streaming.batcher import BatchedEngine, Batching
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.engine import Engine, TorchEngine
 from asr.streaming.stability import StabilityRule
+from asr.words.readable import ReadableText
+from asr.words.tagger import ENGLISH, Tagger
 
 if TYPE_CHECKING:
     from asr.streaming.runner import Decoder
@@ -50,7 +53,8 @@ class RecognizerOptions:
         threads: cores that the onnx engine may use for one stream.
         batching: how the network steps of threads that have audio waiting are run together; without it each thread
             runs its own.
-        pretty: whether results are written with capitals, full stops and figures, as `asr.words.pretty` does.
+        readable: whether results are written for readers, with marks, capitals and numbers in figures; or the folder of
+            a punctuation model that `asr train-punctuation` made, to do so with it.
         full_context: whether a bidirectional network (encoder blstm) sees the whole recording before it gives results;
             not for live streams.
         rescoring: an LSTM language model, from `asr lm train-lstm`, that rescores final results: its folder, or how it
@@ -67,7 +71,7 @@ class RecognizerOptions:
     stability: StabilityRule | None = None
     threads: int = 1
     batching: Batching | None = None
-    pretty: bool = False
+    readable: bool | str | Path = False
     full_context: bool = False
     rescoring: str | Path | Rescoring | None = None
 
@@ -117,6 +121,7 @@ class RecognizerOptions:
             model=_absolute(self.model) or self.model,
             lm=_absolute(self.lm),
             grammar=_absolute(self.grammar),
+            readable=self.readable if isinstance(self.readable, bool) else _absolute(self.readable) or self.readable,
             hotwords=hotwords,
             rescoring=rescoring if isinstance(rescoring, Rescoring) else _absolute(rescoring),
         )
@@ -148,6 +153,17 @@ class RecognizerOptions:
         rescoring = self.rescoring if isinstance(self.rescoring, Rescoring) else Rescoring(self.rescoring)
         return GraphDecoder(model, rescorer=Rescorer(rescoring, model.words), units=units)
 
+    def open_readable(self, package: ModelPackage) -> ReadableText | None:
+        """What writes results for readers, if they are wanted: by the model's own punctuation model or the shipped one.
+
+        Raises:
+            ModelError: an incomplete or altered punctuation model, or one for another language than the model's.
+        """
+        if self.readable is False:
+            return None
+        folder = package.punctuation if self.readable is True else Path(self.readable)
+        return open_readable(folder, package.language)
+
     def open_engine(self, package: ModelPackage, head: str) -> Engine:
         """The network of a model, ready to give the posteriors of one of its heads.
 
@@ -178,6 +194,26 @@ def _no_language_model(package: ModelPackage) -> str:
         "the folder lm of the model it was trained from into it, build one there with 'asr lm build', or choose "
         "decoder greedy to say that this is meant"
     )
+
+
+def open_readable(folder: Path | None = None, language: str = ENGLISH) -> ReadableText:
+    """What writes results for readers by a punctuation model, the shipped one by default; it is read once.
+
+    Raises:
+        ModelError: it is missing, altered or for another language.
+    """
+    tagger = _tagger(folder or find_model(DEFAULT_MODEL) / PUNCTUATION)
+    if language != tagger.language:
+        raise ModelError(
+            f"{tagger.folder} writes text in language {tagger.language!r}, the model's is {language!r}: take --plain, "
+            "or a punctuation model for it"
+        )
+    return ReadableText(tagger)
+
+
+@cache
+def _tagger(folder: Path) -> Tagger:
+    return Tagger.open(folder)
 
 
 def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -220,9 +220,28 @@ class RemoteStream:
 
 
 def _result(event: dict[str, Any]) -> Result:
-    words = tuple(Word(word["word"], word["start"], word["end"], word["confidence"]) for word in event["words"])
-    return Result(
-        event["text"], words, event["start"], event["end"], event["type"] == "final", event.get("committed", 0)
+    words = words_of(event["words"])
+    committed, covered = 0, 0  # the server counts words as they are spoken
+    while committed < len(words) and covered + max(1, len(words[committed].spoken)) <= event.get("committed", 0):
+        covered += max(1, len(words[committed].spoken))
+        committed += 1
+    return Result(event["text"], words, event["start"], event["end"], event["type"] == "final", committed)
+
+
+def words_of(fields: list[dict[str, Any]]) -> tuple[Word, ...]:
+    """The words of a result from what `asr.output.formats.word_fields` made of them."""
+    words: list[list[Word]] = []
+    written: list[str | None] = []
+    for one in fields:
+        word = Word(one["word"], one["start"], one["end"], one["confidence"])
+        form = one.get("written")
+        if form == "" and words:
+            words[-1].append(word)
+            continue
+        words.append([word])
+        written.append(form)
+    return tuple(
+        spoken[0] if form is None else Word.written(form, spoken) for form, spoken in zip(written, words, strict=True)
     )
 
 

@@ -192,10 +192,7 @@ class ResumingStream:
     def _placed(self, result: Result) -> Result:
         """A result with times from the start of the stream; a final one settles its audio."""
         offset = self._base / self.sample_rate
-        words = tuple(
-            replace(word, start_seconds=word.start_seconds + offset, end_seconds=word.end_seconds + offset)
-            for word in result.words
-        )
+        words = tuple(word.shifted(offset) for word in result.words)
         start, end = (words[0].start_seconds, words[-1].end_seconds) if words else (0.0, 0.0)
         placed = replace(result, words=words, start_seconds=start, end_seconds=end)
         self._partial = None if result.final else placed

@@ -198,7 +198,7 @@ class Deaf:
     def finish(self, state: Any) -> tuple[tuple, Any]:
         return (), self.start()
 
-    def with_pretty(self, pretty: bool) -> Deaf:
+    def with_readable(self, readable: bool) -> Deaf:
         return self
 
     def with_endpoint(self, rule: object) -> Deaf:

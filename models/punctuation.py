@@ -20,7 +20,7 @@ class PunctuationConfig:
     word_width: int = 64
     suffix_width: int = 24
     pause_width: int = 8
-    size: int = 192  # units of an LSTM layer
+    size: int = 128  # units of an LSTM layer
     layers: int = 1
     joint: int = 96  # units between the LSTM and the scores
     look_ahead: int = 3  # words after a word that are read before it is tagged

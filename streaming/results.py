@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,6 +27,27 @@ class Word:
     start_seconds: float
     end_seconds: float
     confidence: float  # 0 to 1
+    spoken: tuple[Word, ...] = ()  # where `text` is written for readers: the words of it in normal form, one or more
+
+    @property
+    def normalized(self) -> str:
+        """The word in normal form, for one number perhaps several words: ``two hundred`` for 200."""
+        return " ".join(word.text for word in self.spoken) if self.spoken else self.text
+
+    def shifted(self, seconds: float) -> Word:
+        """The same word so much later."""
+        return replace(
+            self,
+            start_seconds=self.start_seconds + seconds,
+            end_seconds=self.end_seconds + seconds,
+            spoken=tuple(word.shifted(seconds) for word in self.spoken),
+        )
+
+    @classmethod
+    def written(cls, text: str, spoken: Sequence[Word]) -> Word:
+        """Words in normal form as one word for readers, with the times of all and the mean of their confidences."""
+        confidence = sum(word.confidence for word in spoken) / len(spoken)
+        return cls(text, spoken[0].start_seconds, spoken[-1].end_seconds, confidence, tuple(spoken))
 
     @classmethod
     def of(cls, span: WordSpan, rates: Rates, stream_seconds: float) -> Word:
@@ -54,6 +75,16 @@ class Result:
     def __post_init__(self) -> None:
         if self.final:
             object.__setattr__(self, "committed", len(self.words))
+
+    @property
+    def normalized(self) -> str:
+        """The text in normal form: lower case without marks, numbers as words."""
+        return " ".join(word.normalized for word in self.words)
+
+    @property
+    def spoken(self) -> tuple[Word, ...]:
+        """The words in normal form, each with its own times."""
+        return tuple(one for word in self.words for one in (word.spoken or (word,)))
 
     @classmethod
     def of(cls, words: Iterable[Word], final: bool, committed: int = 0) -> Result:

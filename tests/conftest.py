@@ -89,6 +89,12 @@ def shipped_recognizer() -> Recognizer:
 
 
 @pytest.fixture(scope="session")
+def readable_recognizer(shipped_recognizer: Recognizer) -> Recognizer:
+    """The same, with text for readers, as commands and servers give it unless they are asked for plain text."""
+    return shipped_recognizer.with_readable()
+
+
+@pytest.fixture(scope="session")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """Speech, (N,) float32, 4 to 8 s: real from the development data if it lies beside the checkout, else a sample."""
     path = SAMPLES / "weather.wav"

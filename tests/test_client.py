@@ -23,7 +23,7 @@ KEY = "open sesame"
 
 
 @pytest.fixture(scope="module")
-def server(shipped_recognizer: Recognizer) -> Iterator[Server]:
+def server(readable_recognizer: Recognizer) -> Iterator[Server]:
     """One stream at a time, with a key."""
     with serving("--engine", "onnx", "--max-streams", "1", RILL_API_KEY=KEY) as server:
         yield server
@@ -71,10 +71,10 @@ def near(one: Result, other: Result) -> bool:
     )
 
 
-def test_a_stream_gives_the_results_of_a_recognizer(server: Server, shipped_recognizer: Recognizer) -> None:
+def test_a_stream_gives_the_results_of_a_recognizer(server: Server, readable_recognizer: Recognizer) -> None:
     chunks = chunks_of(samples_of("request", 48_000), 4_800)
     there = list(Client(server.url, KEY).stream(chunks, sample_rate=48_000))
-    finals = [result for result in shipped_recognizer.stream(chunks, sample_rate=48_000) if result.final]
+    finals = [result for result in readable_recognizer.stream(chunks, sample_rate=48_000) if result.final]
     assert [near(one, other) for one, other in zip((r for r in there if r.final), finals, strict=True)] == [True]
     partials = [result for result in there if not result.final]
     assert partials and all(result.committed <= len(result.words) for result in partials)
@@ -84,13 +84,13 @@ def test_a_stream_gives_the_results_of_a_recognizer(server: Server, shipped_reco
         ]
 
 
-def test_a_file_gives_the_result_of_a_recognizer(server: Server, shipped_recognizer: Recognizer) -> None:
+def test_a_file_gives_the_result_of_a_recognizer(server: Server, readable_recognizer: Recognizer) -> None:
     there = Client(server.url, KEY).transcribe(SAMPLES / "telephone.wav")
-    here = shipped_recognizer.transcribe(SAMPLES / "telephone.wav")
+    here = readable_recognizer.transcribe(SAMPLES / "telephone.wav")
     assert near(there, here) and there.end_seconds == here.end_seconds
 
 
-def test_transcribe_asks_a_server(server: Server, run: Callable, shipped_recognizer: Recognizer) -> None:
+def test_transcribe_asks_a_server(server: Server, run: Callable, readable_recognizer: Recognizer) -> None:
     status, out, error = run(
         "transcribe", "--server", server.url, "--api-key", KEY, str(SAMPLES / "weather.wav"), "--format", "srt"
     )
@@ -147,12 +147,12 @@ def test_a_server_that_dies_leaves_what_was_said() -> None:
     with serving("--engine", "onnx") as server, pytest.raises(ServerError, match="broke off"):
         for result in Client(server.url).stream(_spoken(samples_of("greeting"), then_seconds=100)):
             results.append(result)
-            if "good morning" in result.text:
+            if "good morning" in result.normalized:
                 server.process.kill()
-    assert results[-1].final and results[-1].text.startswith("good morning")
+    assert results[-1].final and results[-1].normalized.startswith("good morning")
 
 
-def test_a_recording_goes_on_when_the_server_is_back(shipped_recognizer: Recognizer, tmp_path: Path) -> None:
+def test_a_recording_goes_on_when_the_server_is_back(readable_recognizer: Recognizer, tmp_path: Path) -> None:
     pause = np.zeros(32_000, np.float32)
     chunks = chunks_of(np.concatenate([samples_of("greeting"), pause, samples_of("weather")]), 8_000)
     told: list[str] = []
@@ -166,7 +166,7 @@ def test_a_recording_goes_on_when_the_server_is_back(shipped_recognizer: Recogni
         for chunk in chunks[-2:]:
             transcript.accept(chunk)
         result = transcript.result()
-    assert result.text == shipped_recognizer.transcribe(np.concatenate(chunks)).text
+    assert result.normalized == readable_recognizer.transcribe(np.concatenate(chunks)).normalized
     assert "broke off" in told[0] and told[-1] == "connected again"
     starts = [word.start_seconds for word in result.words]
     assert starts == sorted(starts) and result.end_seconds == pytest.approx(sum(map(len, chunks)) / 16_000)

@@ -29,6 +29,7 @@ from asr.output.captions import EventCaptions, LineCaptions, Status, TerminalCap
 from asr.recognizer import Recognizer
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.results import Result, Word
+from asr.words.text import normalise
 
 STATUS = Status(3.0, -20.0, 0.1, 0.25, 0.02, 0.0, 0)
 GREETING = (SAMPLES / "greeting.txt").read_text()
@@ -116,8 +117,8 @@ def test_what_is_played_is_written_down_to_the_last_words(virtual_microphone: di
     listening = Listening(virtual_microphone, "--save-audio", str(heard))
     listening.hear(virtual_microphone, "greeting.wav")
     text = listening.end()
-    assert text == Recognizer.load().transcribe(heard).text, "the same audio as a file gives the same text"
-    assert set(text.split()) & set(GREETING.split()), "a busy machine may lose some of what is played"
+    assert text == Recognizer.load(readable=True).transcribe(heard).text, "the same audio as a file gives the same text"
+    assert set(normalise(text).split()) & set(GREETING.split()), "a busy machine may lose some of what is played"
     assert any(event["type"] == "partial" for event in listening.events)
     assert all(event["lost"] == 0 for event in listening.events)
 
@@ -132,7 +133,7 @@ def test_ctrl_c_while_the_sound_system_is_stuck_ends_with_the_last_words(virtual
         text = listening.end()
     finally:
         os.kill(pulseaudio, signal.SIGCONT)
-    assert set(text.split()) & set(GREETING.split())
+    assert set(normalise(text).split()) & set(GREETING.split())
 
 
 def test_listening_for_so_many_seconds_hears_no_more(shipped_recognizer: Recognizer) -> None:

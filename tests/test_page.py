@@ -54,7 +54,7 @@ class Restartable:
         self.start(str(unlikely_port()))
 
     def start(self, port: str) -> None:
-        self.server = self._running.enter_context(serving(*PATIENT, "--port", port))
+        self.server = self._running.enter_context(serving(*PATIENT, "--plain", "--port", port))
 
     def kill(self) -> None:
         self._running.close()
@@ -247,6 +247,18 @@ def test_a_dropped_recording_reads_like_the_command(open_page: Callable[..., Pag
     assert finals(page) == result.text
 
 
+def test_text_for_readers(open_page: Callable[..., Page]) -> None:
+    with serving("--engine", "onnx") as server:
+        result = Client(server.url).transcribe(SAMPLES / "numbers.wav")
+        assert any(len(word.spoken) > 1 for word in result.words), "a number of several words"
+        page = open_page(server)
+        drop(page, "numbers.wav", (SAMPLES / "numbers.wav").read_bytes())
+        wait_for_text(page, result.words[-1].text)
+        page.wait_for_selector("#state[data-state=idle]")
+        assert finals(page) == result.text
+        assert downloaded(page, "srt") == as_srt("", result) + "\n"
+
+
 def test_a_recording_that_the_browser_cannot_decode_is_uploaded(open_page: Callable[..., Page], tmp_path: Path) -> None:
     with wave.open(str(SAMPLES / "greeting.wav")) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
@@ -324,7 +336,7 @@ def test_the_keyboard_is_enough(open_page: Callable[..., Page]) -> None:
 
 
 def test_a_key_is_asked_for_until_it_fits(open_page: Callable[..., Page]) -> None:
-    with serving("--engine", "onnx", RILL_API_KEY=KEY) as server:
+    with serving("--engine", "onnx", "--plain", RILL_API_KEY=KEY) as server:
         page = open_page(server, complaining=["401"])
         sent = Sent(page)
         page.click("#record")

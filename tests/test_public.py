@@ -58,7 +58,7 @@ def test_a_run_leaves_nothing_in_the_home_but_our_cache(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("RILL_CACHE", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "asr", "transcribe", str(SAMPLES / "greeting.wav")]
+    command = [sys.executable, "-m", "asr", "transcribe", "--plain", str(SAMPLES / "greeting.wav")]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == (SAMPLES / "greeting.txt").read_text()
     left = {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path.is_file()}
@@ -66,10 +66,10 @@ def test_a_run_leaves_nothing_in_the_home_but_our_cache(tmp_path: Path) -> None:
 
 
 def test_a_recogniser_is_made_of_one_object(model_folder: Path, speech, recognizer: Recognizer) -> None:
-    options = asr.RecognizerOptions(model_folder, pretty=True)
+    options = asr.RecognizerOptions(model_folder, readable=True)
     text = Recognizer.open(options).transcribe(speech).text
-    assert text == Recognizer.load(model_folder, pretty=True).transcribe(speech).text
-    assert text == recognizer.with_pretty(True).transcribe(speech).text
+    assert text == Recognizer.load(model_folder, readable=True).transcribe(speech).text
+    assert text == recognizer.with_readable().transcribe(speech).text
     with pytest.raises(asr.UsageError, match="unknown option 'hotword'"):
         Recognizer.load(model_folder, hotword="rill")
 

@@ -33,7 +33,7 @@ NAMES = ("greeting", "weather", "request")
 
 
 @pytest.fixture(scope="module")
-def cluster(shipped_recognizer: Recognizer) -> Iterator[None]:
+def cluster(readable_recognizer: Recognizer) -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
@@ -76,7 +76,7 @@ def spoken(name: str) -> Iterator[np.ndarray]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_replica_that_dies_takes_no_other_stream_along(shipped_recognizer: Recognizer) -> None:
+def test_a_replica_that_dies_takes_no_other_stream_along(readable_recognizer: Recognizer) -> None:
     from asr.server.ray_serve import Fleet, application
 
     with socket.socket() as any_port:
@@ -107,7 +107,7 @@ def test_a_replica_that_dies_takes_no_other_stream_along(shipped_recognizer: Rec
     for speaker in speakers:
         speaker.join(PATIENCE_SECONDS)
     assert len(ended) == len(speakers)
-    expected = {name: shipped_recognizer.transcribe(SAMPLES / f"{name}.wav").text for name in NAMES}
+    expected = {name: readable_recognizer.transcribe(SAMPLES / f"{name}.wav").text for name in NAMES}
     whole = [(name, text) for name, text, error in ended if error is None]
     broken = [error for _, _, error in ended if error is not None]
     assert whole and broken, "each replica had some of the streams"
@@ -125,7 +125,7 @@ def test_a_replica_that_dies_takes_no_other_stream_along(shipped_recognizer: Rec
 
 @pytest.mark.usefixtures("cluster")
 def test_recordings_are_spread_over_workers_and_gone_on_with(
-    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str], shipped_recognizer: Recognizer
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str], readable_recognizer: Recognizer
 ) -> None:
     corpus, texts = tmp_path / "corpus", tmp_path / "texts"
     corpus.mkdir()
@@ -136,7 +136,7 @@ def test_recordings_are_spread_over_workers_and_gone_on_with(
     assert run(*command) == 1
     assert "empty.wav: is empty" in capsys.readouterr().err
     for name in NAMES:
-        text = shipped_recognizer.transcribe(SAMPLES / f"{name}.wav").text
+        text = readable_recognizer.transcribe(SAMPLES / f"{name}.wav").text
         assert (texts / f"{name}.txt").read_text() == text + "\n"
     (corpus / "empty.wav").unlink()
     (texts / "weather.txt").unlink()
@@ -147,7 +147,7 @@ def test_recordings_are_spread_over_workers_and_gone_on_with(
 def test_arguments_of_rays_own_command() -> None:
     from asr.server.ray_serve import from_arguments
 
-    given = {"replicas": "2", "max_replicas": "4", "max_streams": "8", "engine": "onnx", "pretty": "1"}
+    given = {"replicas": "2", "max_replicas": "4", "max_streams": "8", "engine": "onnx", "readable": "1"}
     assert isinstance(from_arguments(given), serve.Application)
     for arguments in ({"replica": "2"}, {"replicas": "two"}, {"replicas": "2", "max_replicas": "1"}):
         with pytest.raises(UsageError):

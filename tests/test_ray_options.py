@@ -21,18 +21,18 @@ GREETING = SAMPLES / "greeting.wav"
 def test_a_worker_takes_every_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped_recognizer) -> None:
     (tmp_path / "words.txt").write_text("rill:2\n")
     monkeypatch.chdir(tmp_path)
-    options = RecognizerOptions(hotwords="words.txt", pretty=True).for_another_process()
+    options = RecognizerOptions(hotwords="words.txt", readable=True).for_another_process()
     monkeypatch.chdir("/")
     worker = pickle.loads(pickle.dumps(_Worker(2_000, None, options)))
     outcome = worker.transcribe(Source("greeting.wav", Path("greeting")), str(GREETING))
-    assert outcome.result.text == shipped_recognizer.with_pretty(True).transcribe(GREETING).text
+    assert outcome.result.text == shipped_recognizer.with_readable().transcribe(GREETING).text
     missing = worker.transcribe(Source("no.wav", Path("no")), "/there/no.wav")
     assert missing.result is None and missing.problem == "no.wav: no such file"
 
 
 def test_a_replica_takes_every_option(tmp_path: Path, model_folder: Path, small_lm_folder: Path, speech) -> None:
     rule = EndpointRule(silence_seconds=0.5, complete_seconds=0.3)
-    options = RecognizerOptions(model_folder, "onnx", lm=small_lm_folder, endpoint=rule, pretty=True)
+    options = RecognizerOptions(model_folder, "onnx", lm=small_lm_folder, endpoint=rule, readable=True)
     fleet = pickle.loads(pickle.dumps(Fleet(options)))
     recognizer = fleet.build().state.service.recognizer
     expected = Recognizer.open(options)

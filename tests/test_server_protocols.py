@@ -37,7 +37,7 @@ DIRECTIONS = SAMPLES / "directions.wav"
 
 
 @pytest.fixture(scope="module")
-def server(shipped_recognizer: Recognizer) -> Iterator[Server]:
+def server(readable_recognizer: Recognizer) -> Iterator[Server]:
     """One server for all these tests. Its engine gives the same text for any chunks, as that of asr transcribe does."""
     with serving("--engine", "onnx", "--wyoming-port", "0", "--allow-origin", FRIEND) as server:
         yield server
@@ -67,16 +67,16 @@ def as_bytes(samples: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize(("path", "size"), [(GREETING, 5_120), (TELEPHONE, 777), (REQUEST, 1_000_000)])
-def test_stream_gives_the_text_of_the_file(server, shipped_recognizer, path, size):
+def test_stream_gives_the_text_of_the_file(server, readable_recognizer, path, size):
     data, rate = pcm(path)
     events = streamed(server.stream_url(sample_rate=rate), data, size)
-    expected = shipped_recognizer.transcribe(path)
+    expected = readable_recognizer.transcribe(path)
     assert events[0] == {"type": "ready", "sample_rate": rate, "model": "rill-en-small"}
     assert text_of(events) == expected.text != ""
     assert events[-1] == {"type": "done", "seconds": pytest.approx(expected.end_seconds, abs=0.002)}
     words = [word for event in events if event["type"] == "final" for word in event["words"]]
     assert [word["start"] for word in words] == pytest.approx(
-        [word.start_seconds for word in expected.words], abs=0.002
+        [word.start_seconds for word in expected.spoken], abs=0.002
     )
 
 
@@ -88,13 +88,13 @@ def test_partial_results_keep_what_they_committed(server):
         if event["type"] in ("partial", "final")
     ]
     assert shown[0]["type"] == "partial" and shown[-1]["type"] == "final"
-    assert [word["word"] for word in shown[-1]["words"]] == shown[-1]["text"].split()
+    assert [word["word"] for word in shown[-1]["words"]] == shown[-1]["normalized"].split()
     for before, after in zip(shown, shown[1:], strict=False):
         kept = before["text"].split()[: before["committed"]]
         assert after["text"].split()[: len(kept)] == kept
 
 
-def test_floats_and_flush(server, shipped_recognizer):
+def test_floats_and_flush(server, readable_recognizer):
     samples = resampled(GREETING, 44_100)
     silence = np.zeros(44_100, np.float32)
     url = server.stream_url(sample_rate=44_100, format="f32le")
@@ -107,19 +107,28 @@ def test_floats_and_flush(server, shipped_recognizer):
         socket.send(np.concatenate([silence, samples]).astype("<f4").tobytes())
         socket.send('{"type":"finish"}')
         events = events_until_closed(socket)
-    assert first["text"] == shipped_recognizer.transcribe(samples, 44_100).text == text_of(events)
+    assert first["text"] == readable_recognizer.transcribe(samples, 44_100).text == text_of(events)
     second = next(event for event in events if event["type"] == "final")
     offset = (len(samples) + len(silence)) / 44_100
     assert second["start"] == pytest.approx(first["start"] + offset, abs=0.07)
 
 
-def test_a_stream_may_be_written_with_capitals(server, shipped_recognizer):
+def test_a_stream_may_be_plain(server, shipped_recognizer):
     data, rate = pcm(GREETING)
-    text = text_of(streamed(server.stream_url(sample_rate=rate, pretty=1), data))
-    assert text == shipped_recognizer.with_pretty(True).transcribe(GREETING).text != text.lower()
+    plain = shipped_recognizer.transcribe(GREETING)
+    for query in ({"readable": 0}, {"pretty": 0}):
+        events = streamed(server.stream_url(sample_rate=rate, **query), data)
+        assert text_of(events) == plain.text == plain.normalized
+        assert not any("written" in word for word in events[-2]["words"])
+    events = streamed(server.stream_url(sample_rate=rate, readable=1), data)
+    final = events[-2]
+    assert final["text"] != final["normalized"] == plain.text
+    assert [word["written"] for word in final["words"]] == final["text"].split()
+    events = streamed(server.stream_url(sample_rate=rate, readable="yes"), data)
+    assert events[-1]["code"] == "bad_request"
 
 
-def test_pages_of_other_sites_are_refused(server, shipped_recognizer):
+def test_pages_of_other_sites_are_refused(server, readable_recognizer):
     """What has no origin is no browser: all the other tests here."""
     data, rate = pcm(GREETING)
     for origin in (server.url, FRIEND):
@@ -134,14 +143,14 @@ def test_pages_of_other_sites_are_refused(server, shipped_recognizer):
             connect(f"{server.url.replace('http', 'ws')}/{path}", origin=origin)
 
 
-def test_uploads_of_pages_of_other_sites(server, client, shipped_recognizer):
+def test_uploads_of_pages_of_other_sites(server, client, readable_recognizer):
     def upload(origin: str):
         create = client.audio.transcriptions.with_raw_response.create
         return create(file=GREETING, model="x", extra_headers={"Origin": origin})
 
     answer = upload(FRIEND)
     assert answer.headers["access-control-allow-origin"] == FRIEND
-    assert answer.parse().text == shipped_recognizer.transcribe(GREETING).text
+    assert answer.parse().text == readable_recognizer.transcribe(GREETING).text
     asked = {"Origin": FRIEND, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-mine"}
     request = urllib.request.Request(f"{server.url}/v1/audio/transcriptions", headers=asked, method="OPTIONS")
     with urllib.request.urlopen(request) as preflight:
@@ -155,13 +164,13 @@ def test_the_server_loads_no_torch(server):
     assert "onnxruntime" in loaded and "torch" not in loaded
 
 
-def test_examples_of_the_documentation_run(server, shipped_recognizer, monkeypatch, capsys):
+def test_examples_of_the_documentation_run(server, readable_recognizer, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("10300", str(server.wyoming_port))
     examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(examples) == 6
-    expected = shipped_recognizer.transcribe(GREETING).text
+    expected = readable_recognizer.transcribe(GREETING).text
     for example in examples:
         exec(compile(example, "docs/server.md", "exec"), {})
         assert capsys.readouterr().out == expected + "\n", example
@@ -202,8 +211,8 @@ def test_options_that_cannot_be(options, reason, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("path", [GREETING, DIRECTIONS])
-def test_openai_client_gets_every_format(client, shipped_recognizer, path):
-    expected = shipped_recognizer.transcribe(path)
+def test_openai_client_gets_every_format(client, readable_recognizer, path):
+    expected = readable_recognizer.transcribe(path)
 
     def transcribe(**options):
         return client.audio.transcriptions.create(file=path, model="whisper-1", **options)
@@ -224,9 +233,9 @@ def test_openai_client_gets_every_format(client, shipped_recognizer, path):
 
 
 @pytest.mark.parametrize("language", ["auto", "en_US", "en-AU", "eng", "English", ""])
-def test_every_form_of_english_is_accepted(client, shipped_recognizer, language):
+def test_every_form_of_english_is_accepted(client, readable_recognizer, language):
     answer = client.audio.transcriptions.create(file=GREETING, model="x", language=language)
-    assert answer.text == shipped_recognizer.transcribe(GREETING).text
+    assert answer.text == readable_recognizer.transcribe(GREETING).text
 
 
 @pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
@@ -251,13 +260,13 @@ def test_a_recording_without_words_is_told(client):
     assert answer.headers["x-rill-warning"] == "no words were recognised in 2.0 s of audio (digital silence)"
 
 
-def test_openai_client_streams(client, shipped_recognizer):
+def test_openai_client_streams(client, readable_recognizer):
     with client.audio.transcriptions.create(file=REQUEST, model="x", stream=True) as stream:
         events = list(stream)
     assert events[-1].type == "transcript.text.done"
     assert len(events) > 2
     assert "".join(event.delta for event in events[:-1]) == events[-1].text
-    assert events[-1].text == shipped_recognizer.transcribe(REQUEST).text
+    assert events[-1].text == readable_recognizer.transcribe(REQUEST).text
 
 
 def test_openai_client_is_told_what_is_wrong(client):
@@ -292,12 +301,12 @@ def test_openai_client_lists_the_model(client):
         client.models.retrieve("gpt")
 
 
-def test_curl(server, shipped_recognizer):
+def test_curl(server, readable_recognizer):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     command = ["curl", "-sS", f"{server.url}/v1/audio/transcriptions", "-F", f"file=@{GREETING}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert json.loads(answer)["text"] == shipped_recognizer.transcribe(GREETING).text
+    assert json.loads(answer)["text"] == readable_recognizer.transcribe(GREETING).text
     for path, expected in (("healthz", "alive"), ("readyz", "ready"), ("", "<!doctype html>")):
         page = subprocess.run(["curl", "-sS", f"{server.url}/{path}"], capture_output=True, text=True, check=True)
         assert page.stdout.startswith(expected)
@@ -324,7 +333,7 @@ def realtime_events(client, audio: bytes, settings: dict, commit: bool, items: i
     return events
 
 
-def test_openai_realtime_manual_commit(client, shipped_recognizer):
+def test_openai_realtime_manual_commit(client, readable_recognizer):
     samples = resampled(REQUEST, 24_000)
     settings = {"format": {"type": "audio/pcm", "rate": 24_000}, "turn_detection": None}
     events = realtime_events(client, as_bytes(samples), settings, commit=True)
@@ -332,7 +341,7 @@ def test_openai_realtime_manual_commit(client, shipped_recognizer):
     assert events[0].session.type == "transcription"
     completed = events[-1]
     committed = next(event for event in events if event.type == "input_audio_buffer.committed")
-    assert completed.transcript == shipped_recognizer.transcribe(samples, 24_000).text != ""
+    assert completed.transcript == readable_recognizer.transcribe(samples, 24_000).text != ""
     assert completed.item_id == committed.item_id
     assert completed.usage.seconds == pytest.approx(len(samples) / 24_000, abs=0.002)
     deltas = [event for event in events if event.type.endswith("transcription.delta")]
@@ -340,7 +349,7 @@ def test_openai_realtime_manual_commit(client, shipped_recognizer):
     assert {event.item_id for event in deltas} == {completed.item_id}
 
 
-def test_openai_realtime_server_vad(client, shipped_recognizer):
+def test_openai_realtime_server_vad(client, readable_recognizer):
     samples = np.concatenate(
         [
             resampled(GREETING, 24_000),
@@ -352,7 +361,7 @@ def test_openai_realtime_server_vad(client, shipped_recognizer):
     settings = {"turn_detection": {"type": "server_vad", "silence_duration_ms": 700}}
     events = realtime_events(client, as_bytes(samples), settings, commit=False, items=2)
     texts = [event.transcript for event in events if event.type.endswith("completed")]
-    assert texts == [shipped_recognizer.transcribe(path).text for path in (GREETING, REQUEST)]
+    assert texts == [readable_recognizer.transcribe(path).text for path in (GREETING, REQUEST)]
     kinds = [event.type.rpartition(".")[2] for event in events if event.type.startswith("input_audio_buffer.")]
     assert kinds == ["speech_started", "speech_stopped", "committed"] * 2
     first, second = (event for event in events if event.type == "input_audio_buffer.committed")
@@ -362,7 +371,7 @@ def test_openai_realtime_server_vad(client, shipped_recognizer):
 
 
 @pytest.mark.parametrize(("codec", "format"), [("pcm_mulaw", "audio/pcmu"), ("pcm_alaw", "audio/pcma")])
-def test_openai_realtime_telephone_formats(client, shipped_recognizer, tmp_path, codec, format):
+def test_openai_realtime_telephone_formats(client, readable_recognizer, tmp_path, codec, format):
     path = tmp_path / "call.wav"
     with av.open(str(path), "w") as file:
         track = file.add_stream(codec, rate=8_000, layout="mono")
@@ -374,10 +383,10 @@ def test_openai_realtime_telephone_formats(client, shipped_recognizer, tmp_path,
         encoded = b"".join(bytes(packet) for packet in file.demux(audio=0))
     settings = {"format": {"type": format}, "turn_detection": None}
     events = realtime_events(client, encoded, settings, commit=True)
-    assert events[-1].transcript == shipped_recognizer.transcribe(path).text != ""
+    assert events[-1].transcript == readable_recognizer.transcribe(path).text != ""
 
 
-def test_openai_realtime_mistakes_leave_the_session_alive(client, shipped_recognizer):
+def test_openai_realtime_mistakes_leave_the_session_alive(client, readable_recognizer):
     data = as_bytes(resampled(GREETING, 24_000))
     with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
         connection.recv()
@@ -399,7 +408,7 @@ def test_openai_realtime_mistakes_leave_the_session_alive(client, shipped_recogn
         connection.input_audio_buffer.commit()
         while not (event := connection.recv()).type.endswith("completed"):
             pass
-        assert event.transcript == shipped_recognizer.transcribe(GREETING).text
+        assert event.transcript == readable_recognizer.transcribe(GREETING).text
 
 
 # Vosk
@@ -450,7 +459,7 @@ def test_vosk_endpoints_reset_and_alternatives(server, shipped_recognizer):
 # Wyoming
 
 
-def test_wyoming_client(server, shipped_recognizer):
+def test_wyoming_client(server, readable_recognizer):
     data, rate = pcm(REQUEST)
 
     async def talk() -> tuple[Info, list]:
@@ -475,6 +484,6 @@ def test_wyoming_client(server, shipped_recognizer):
     assert info.asr[0].supports_transcript_streaming and info.asr[0].models[0].languages == ["en"]
     for events in recordings:
         assert TranscriptStart.is_type(events[0].type)
-        assert Transcript.from_event(events[-2]).text == shipped_recognizer.transcribe(REQUEST).text
+        assert Transcript.from_event(events[-2]).text == readable_recognizer.transcribe(REQUEST).text
         chunks = [TranscriptChunk.from_event(event).text for event in events[1:-2]]
         assert len(chunks) > 1 and "".join(chunks) == Transcript.from_event(events[-2]).text

@@ -25,7 +25,7 @@ def one_line(text: str) -> bool:
 
 @pytest.fixture(scope="module")
 def texts(recognizer: Recognizer) -> dict[str, str]:
-    return {path: recognizer.transcribe(path).text for path in (GREETING, REQUEST)}
+    return {path: recognizer.with_readable().transcribe(path).text for path in (GREETING, REQUEST)}
 
 
 def test_one_file_gives_its_text(asr, model_folder, texts):
@@ -67,12 +67,12 @@ def test_jsonl_gives_an_object_a_file(asr, model_folder, recognizer, tmp_path):
     run = asr("transcribe", "--model", model_folder, "--format", "jsonl", "--output", output, GREETING, "x", REQUEST)
     assert (run.returncode, run.stdout) == (1, "")
     first, second = map(json.loads, output.read_text(encoding="utf-8").splitlines())
-    result = recognizer.transcribe(GREETING)
-    assert list(first) == ["file", "duration", "text", "words"]
+    result = recognizer.with_readable().transcribe(GREETING)
+    assert list(first) == ["file", "duration", "text", "normalized", "words"]
     assert (first["file"], first["text"]) == (GREETING, result.text)
     assert first["duration"] == pytest.approx(result.end_seconds, abs=1e-3)
-    assert [word["word"] for word in first["words"]] == result.text.split()
-    assert all(list(word) == ["word", "start", "end", "confidence"] for word in first["words"])
+    assert [word["word"] for word in first["words"]] == first["normalized"].split() == result.normalized.split()
+    assert all(list(word) == ["word", "written", "start", "end", "confidence"] for word in first["words"])
     assert second["file"] == REQUEST
     assert list(tmp_path.iterdir()) == [output]  # nothing left beside it
 
@@ -237,7 +237,7 @@ def test_ctrl_c_prints_what_was_heard(model_folder, recognizer, speech):
     process.stdin.close()
     assert process.returncode == 130
     heard = samples.astype(np.int16)[: len(samples) // 2]
-    assert text[:40] == recognizer.transcribe(heard).text[:40] != ""
+    assert text[:40] == recognizer.with_readable().transcribe(heard).text[:40] != ""
     assert one_line(errors) and "interrupted after" in errors
 
 

@@ -23,6 +23,7 @@ FORMAT_WITH_STATES = 3  # from here on a folder may have them
 STATES = "states.txt"  # of a model that has a state head
 FILES = ("model.onnx", "model.int8.onnx", "model.safetensors", "characters.txt", "phones.txt")
 INSTALLED = "models"  # in the user's data folder
+PUNCTUATION = "punctuation"  # folder of a punctuation model within that of a model
 REMEDY = "fetch or export the model again"  # `asr export` does the latter
 
 
@@ -58,6 +59,12 @@ class ModelPackage:
     def language_model(self) -> Path | None:
         """The folder of the language model that came with it, if one did."""
         folder = self.folder / "lm"
+        return folder if folder.is_dir() else None
+
+    @property
+    def punctuation(self) -> Path | None:
+        """The folder of the punctuation model that came with it, if one did."""
+        folder = self.folder / PUNCTUATION
         return folder if folder.is_dir() else None
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import EndpointOptions, Pretty, RecognitionOptions, RemoteOptions, grouped
+from asr.cli.options import EndpointOptions, RecognitionOptions, RemoteOptions, TextOptions, grouped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def listen(
     seconds: Annotated[float | None, typer.Option(help="Stop after this long. (default: at Ctrl-C)")] = None,
     save_audio: Annotated[Path | None, typer.Option(help="Write the audio into this WAV or FLAC file.")] = None,
     recognition: RecognitionOptions,
-    pretty: Pretty = False,
+    text: TextOptions,
     chunk_ms: Annotated[
         int, typer.Option(help="Audio given to the model at once; shorter chunks show words earlier.")
     ] = 100,
@@ -60,7 +60,7 @@ def listen(
     from asr.output.formats import LINE_FORMATS
     from asr.recognizer import Recognizer, chunk_samples
 
-    remote.check(recognition, pretty=pretty)
+    remote.check(recognition)
     if source not in SOURCES:
         raise UsageError(f"unknown --source {source!r}; give {' or '.join(SOURCES)}")
     if source == "desktop" and device is not None:
@@ -75,12 +75,12 @@ def listen(
         check_stdout()
     if remote.server is not None and endpoints.given:
         raise UsageError("when an utterance ends cannot be chosen with --server, which has its own rule")
-    options = recognition.recognizer(endpoint=endpoints.rule(), pretty=pretty)
+    options = recognition.recognizer(endpoint=endpoints.rule(), readable=text.readable)
     client = None
     if remote.server is not None:
         from asr.client import Client
 
-        client = Client(remote.server, remote.api_key)
+        client = Client(remote.server, remote.api_key, text.of_server)
     chosen = find_desktop() if source == "desktop" else find_device(device)
     with ExitStack() as stack:
         stream = (

@@ -27,7 +27,6 @@ AlignWith = Annotated[
         help="Learn states from alignments by this model; none: CTC alone, from scratch. (default: the shipped one)",
     ),
 ]
-Pretty = Annotated[bool, typer.Option("--pretty", help="Write capitals, full stops and figures.")]
 FullContext = Annotated[
     bool, typer.Option("--full-context", help="A bidirectional model (blstm) sees the whole recording at once.")
 ]
@@ -97,6 +96,41 @@ class RecognitionOptions:
         given = [f"--{name.replace('_', '-')}" for name, (value, default) in values.items() if value != default]
         if given:
             raise UsageError(f"{' and '.join(given)} cannot be chosen with {what}; leave one out")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How text is written."""
+
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Write words as they are spoken: no marks, no capitals, numbers as words.")
+    ] = False
+    punctuation: Annotated[
+        Path | None, typer.Option(help="Another model of marks and capitals, from asr train-punctuation.")
+    ] = None
+    pretty: Annotated[bool, typer.Option("--pretty", hidden=True)] = False
+
+    @property
+    def readable(self) -> bool | Path:
+        """For `RecognizerOptions`; raises UsageError for what cannot be used together."""
+        from asr.cli.exits import complain
+        from asr.errors import UsageError
+
+        if self.plain and (self.punctuation is not None or self.pretty):
+            other = "--pretty" if self.pretty else "--punctuation"
+            raise UsageError(f"--plain has no marks, and {other} asks for them; leave one out")
+        if self.pretty:
+            complain("--pretty is no longer needed: text is for readers unless --plain is given")
+        return self.punctuation or not self.plain
+
+    @property
+    def of_server(self) -> bool | None:
+        """For `Client`: None leaves it to the server. Raises UsageError where a server cannot do it."""
+        from asr.errors import UsageError
+
+        if self.punctuation is not None:
+            raise UsageError("--punctuation cannot be chosen with --server, which has its own; leave one out")
+        return False if self.plain else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import EndpointOptions, Pretty, RecognitionOptions, grouped
+from asr.cli.options import EndpointOptions, RecognitionOptions, TextOptions, grouped
 
 if TYPE_CHECKING:
     from asr.recognizer_options import RecognizerOptions
@@ -29,7 +29,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.")] = 8_000,
     recognition: ServedOptions,
-    pretty: Pretty = False,
+    text: TextOptions,
     endpoints: EndpointOptions,
     max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,
     api_key: Annotated[
@@ -68,7 +68,7 @@ def serve(
     from asr.server.options import MIB, ServerOptions
     from asr.server.run import Address
 
-    recognizer = recognition.recognizer(endpoint=endpoints.rule(), pretty=pretty)
+    recognizer = recognition.recognizer(endpoint=endpoints.rule(), readable=text.readable)
     try:
         options = ServerOptions(
             api_key=api_key,

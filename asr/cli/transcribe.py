@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import FullContext, Pretty, RecognitionOptions, RemoteOptions, grouped
+from asr.cli.options import FullContext, RecognitionOptions, RemoteOptions, TextOptions, grouped
 
 if TYPE_CHECKING:
     from asr.cli.progress import TranscriptionProgress
@@ -49,7 +49,7 @@ def transcribe(
         typer.Option("--output", "-o", help="Write here instead of stdout; a folder for several files or formats."),
     ] = None,
     recognition: RecognitionOptions,
-    pretty: Pretty = False,
+    text: TextOptions,
     full_context: FullContext = False,
     jobs: Annotated[int, typer.Option(help="Files transcribed at the same time.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out files whose texts are in the folder.")] = False,
@@ -84,14 +84,14 @@ def transcribe(
     from asr.cli.sources import STDIN, find_sources
     from asr.recognizer import chunk_samples
 
-    remote.check(recognition, pretty=pretty, full_context=full_context)
+    remote.check(recognition, full_context=full_context)
     _check_options(files, output, raw_rate, jobs)
     chunk_samples(chunk_ms, 1_000)
     if ray and (remote.server is not None or STDIN in files):
         raise _usage(
             f"--ray is for files and models here; leave out {'--server' if remote.server is not None else STDIN}"
         )
-    options = recognition.recognizer(pretty=pretty, full_context=full_context)
+    options = recognition.recognizer(readable=text.readable, full_context=full_context)
     if channels != "average":
         from asr.cli.channels import transcribe_channels
 
@@ -112,7 +112,7 @@ def transcribe(
         elif remote.server is not None:
             from asr.cli.transcribers import by_server
 
-            transcriber = by_server(remote.server, remote.api_key, chunk_ms, raw_rate, track)
+            transcriber = by_server(remote.server, remote.api_key, text.of_server, chunk_ms, raw_rate, track)
         else:
             from dataclasses import replace
 

@@ -56,12 +56,17 @@ def here(recognizer: Recognizer, chunk_ms: int, raw_rate: int | None, track: str
 
 
 def by_server(
-    address: str, api_key: str | None, chunk_ms: int, raw_rate: int | None, track: str | None = None
+    address: str,
+    api_key: str | None,
+    readable: bool | None,
+    chunk_ms: int,
+    raw_rate: int | None,
+    track: str | None = None,
 ) -> Transcriber:
     """Have a server transcribe; raises UsageError for an address that cannot be one."""
     from asr.client import SAMPLE_RATE, Client
 
-    begin = partial(Client(address, api_key).transcript, complain)
+    begin = partial(Client(address, api_key, readable).transcript, complain)
     return partial(_transcribed, begin, SAMPLE_RATE, chunk_ms, raw_rate, track)
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from asr.output.formats import word_fields
+from asr.output.formats import committed_words, normalized_field, word_fields
 from asr.streaming.results import Result
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class EventCaptions(LineCaptions):
             event = {
                 "type": "final" if result.final else "partial",
                 "text": result.text,
-                "committed": result.committed,
+                **normalized_field(result),
+                "committed": committed_words(result),
                 "words": word_fields(result),
                 "heard": round(status.heard_seconds, 3),
                 "waiting": round(status.waiting_seconds, 3),

@@ -16,11 +16,19 @@ CUE_LINES = 2
 CUE_SECONDS = 6.0  # longest time that words share a subtitle
 CUE_LEAST_SECONDS = 1.0  # shortest time that a subtitle is shown, where the next one leaves room
 PAUSE_SECONDS = 0.8  # a longer silence separates two subtitles
+SENTENCE_ENDS = (".", "?", "!")
+ABBREVIATIONS = frozenset(("Mr.", "Mrs.", "Dr.", "a.m.", "p.m."))  # whose full stop may end no sentence
+LONG_SECONDS = 120.0  # a longer recording's text is divided into paragraphs
+PARAGRAPH_WORDS = 40  # least, where a paragraph ends at a pause after a sentence
+PARAGRAPH_PAUSE_SECONDS = 0.8
+PARAGRAPH_MOST_WORDS = 120  # from which it ends after any sentence
 
 
 def as_text(name: str, result: Result) -> str:
-    """The text alone."""
-    return result.text
+    """The text alone; that of a long recording, written for readers, in paragraphs with an empty line between them."""
+    if result.end_seconds < LONG_SECONDS or not any(word.spoken for word in result.words):
+        return result.text
+    return "\n\n".join(" ".join(word.text for word in words) for words in _paragraphs(result.words))
 
 
 def as_named_text(name: str, result: Result) -> str:
@@ -34,6 +42,7 @@ def as_json(name: str, result: Result, indent: int | None = None) -> str:
         "file": name,
         "duration": round(result.end_seconds, 3),
         "text": result.text,
+        **normalized_field(result),
         "words": word_fields(result),
     }
     return json.dumps(content, ensure_ascii=False, indent=indent)
@@ -70,12 +79,12 @@ def as_tsv(name: str, result: Result) -> str:
 
 
 def as_ctm(name: str, result: Result) -> str:
-    """NIST's time-marked conversation format: recording, channel, start, duration, word, confidence."""
+    """NIST's time-marked conversation format: recording, channel, start, duration, word in normal form, confidence."""
     recording = "_".join(Path(name).stem.split()) or "audio"
     return "\n".join(
         f"{recording} 1 {word.start_seconds:.2f} {word.end_seconds - word.start_seconds:.2f} {word.text} "
         f"{word.confidence:.2f}"
-        for word in result.words
+        for word in result.spoken
     )
 
 
@@ -113,7 +122,7 @@ class Cue(NamedTuple):
 
 
 def cues(result: Result) -> Iterator[Cue]:
-    """Subtitles of at most two lines or six seconds, separated where the speaker pauses.
+    """Subtitles of at most two lines or six seconds, separated where the speaker pauses or a sentence ends.
 
     A short one is shown for a second, or until the next one or the end of the recording.
     """
@@ -131,6 +140,7 @@ def _cue_words(words: Sequence[Word]) -> Iterator[list[Word]]:
             word.start_seconds - cue[-1].end_seconds > PAUSE_SECONDS
             or word.end_seconds - cue[0].start_seconds > CUE_SECONDS
             or _lines([*cue, word]).count("\n") >= CUE_LINES
+            or (ends_sentence(cue[-1]) and word.start_seconds - cue[0].start_seconds >= CUE_LEAST_SECONDS)
         ):
             yield cue
             cue = []
@@ -139,17 +149,50 @@ def _cue_words(words: Sequence[Word]) -> Iterator[list[Word]]:
         yield cue
 
 
+def ends_sentence(word: Word) -> bool:
+    """Whether a word that is written for readers has a mark that ends a sentence."""
+    return bool(word.spoken) and word.text[-1:] in SENTENCE_ENDS and word.text not in ABBREVIATIONS
+
+
+def _paragraphs(words: Sequence[Word]) -> Iterator[list[Word]]:
+    paragraph: list[Word] = []
+    for word in words:
+        if paragraph and ends_sentence(paragraph[-1]):
+            pause = word.start_seconds - paragraph[-1].end_seconds
+            least = PARAGRAPH_WORDS if pause >= PARAGRAPH_PAUSE_SECONDS else PARAGRAPH_MOST_WORDS
+            if len(paragraph) >= least:
+                yield paragraph
+                paragraph = []
+        paragraph.append(word)
+    if paragraph:
+        yield paragraph
+
+
 def word_fields(result: Result) -> list[dict[str, object]]:
-    """The words of a result as objects of JSON, times in seconds."""
-    return [
-        {
-            "word": word.text,
-            "start": round(word.start_seconds, 3),
-            "end": round(word.end_seconds, 3),
-            "confidence": round(word.confidence, 4),
-        }
-        for word in result.words
-    ]
+    """The words of a result as they are spoken, as objects of JSON, times in seconds.
+
+    Those of text for readers have their form in it as ``written``, which for all words of a number but the first is "".
+    """
+    fields = []
+    for word in result.words:
+        for number, spoken in enumerate(word.spoken or (word,)):
+            one: dict[str, object] = {"word": spoken.text}
+            if word.spoken:
+                one["written"] = "" if number else word.text
+            one["start"], one["end"] = round(spoken.start_seconds, 3), round(spoken.end_seconds, 3)
+            one["confidence"] = round(spoken.confidence, 4)
+            fields.append(one)
+    return fields
+
+
+def normalized_field(result: Result) -> dict[str, str]:
+    """The text in normal form, beside text that is for readers."""
+    return {"normalized": result.normalized} if any(word.spoken for word in result.words) else {}
+
+
+def committed_words(result: Result) -> int:
+    """How many of the words of `word_fields` are committed."""
+    return sum(max(1, len(word.spoken)) for word in result.words[: result.committed])
 
 
 def _lines(words: Sequence[Word]) -> str:

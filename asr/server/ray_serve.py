@@ -96,7 +96,7 @@ def from_arguments(arguments: dict[str, str]) -> Application:
             {name: make(arguments[name]) for name, make in kinds.items() if name in arguments}
             for kinds in groups.values()
         )
-        recognizer = RecognizerOptions(**{"engine": "int8", **of_recognizer})
+        recognizer = RecognizerOptions(**{"engine": "int8", "readable": True, **of_recognizer})
         return application(Fleet(recognizer, ServerOptions(**of_server), **of_fleet))
     except ValueError as error:
         raise UsageError(f"an argument cannot be used: {error}") from error

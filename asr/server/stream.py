@@ -116,10 +116,7 @@ class Stream:
                 result,
                 start_seconds=result.start_seconds + offset,
                 end_seconds=result.end_seconds + offset,
-                words=tuple(
-                    replace(word, start_seconds=word.start_seconds + offset, end_seconds=word.end_seconds + offset)
-                    for word in result.words
-                ),
+                words=tuple(word.shifted(offset) for word in result.words),
             )
             for result in results
         )

@@ -31,8 +31,8 @@ class PunctuationOptions:
     """How a punctuation model is trained; all but the minutes stays the same when a run is resumed."""
 
     minutes: float = 30.0  # of training, over all starts; the learning rate follows the clock
-    rows: int = 96  # of text read side by side
-    steps: int = 64  # words of each row in a batch: how far back errors are propagated
+    rows: int = 24  # of text read side by side
+    steps: int = 32  # words of each row in a batch: how far back errors are propagated
     learning_rate: float = 4e-3  # the highest
     warm_up: float = 0.03  # part of the time
     shape_weight: float = 0.5  # of capitals in the loss
@@ -60,7 +60,7 @@ def train_punctuation(
     options: PunctuationOptions,
     folder: Path,
     report: Callable[[PunctuationProgress], None] = lambda progress: None,
-    report_every: int = 50,
+    report_every: int = 100,
 ) -> tuple[PunctuationNetwork, bool]:
     """Train in a folder on the CPU, or go on there.
 
@@ -82,7 +82,7 @@ def train_punctuation(
     known = torch.from_numpy(habits(text))
     with torch.no_grad():  # words begin as what can be counted of them
         network.words.weight[:, : known.shape[1]] = known
-    optimiser = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+    optimisers = _optimisers(network)
     generator = np.random.default_rng(options.seed)
     streams = [spoken(text, stream, config.look_ahead, generator) for stream in text.streams]
     batches = RowBatches(streams, options.rows, options.steps, options.seed)
@@ -94,13 +94,18 @@ def train_punctuation(
     if found is not None:
         _same(found, description, folder)
         network.load_state_dict(found["network"])
-        optimiser.load_state_dict(found["optimiser"])
+        for optimiser, values in zip(optimisers, found["optimiser"], strict=True):
+            optimiser.load_state_dict(values)
         batches.places = np.array(found["places"], np.int64)
         state, step, spent = PunctuationState(*found["state"]), found["step"], found["seconds"]
     begun = time.monotonic() - spent
 
     def save() -> None:
-        content = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "state": list(state)}
+        content = {
+            "network": network.state_dict(),
+            "optimiser": [optimiser.state_dict() for optimiser in optimisers],
+            "state": list(state),
+        }
         progress = {"places": batches.places.tolist(), "step": step, "seconds": spent}
         checkpoint.save(folder, {**description, **content, **progress})
 
@@ -111,17 +116,18 @@ def train_punctuation(
             rate = learning_rate(
                 round(spent / (60 * options.minutes) * SCHEDULE), SCHEDULE, options.learning_rate, options.warm_up
             )
-            for group in optimiser.param_groups:
+            for group in (group for optimiser in optimisers for group in optimiser.param_groups):
                 group["lr"] = rate
             scores, state = network(rows.words, rows.suffixes, rows.pauses, state)
             state = PunctuationState(*(part.detach() for part in state))
             loss = _loss(scores, rows, options.shape_weight)
             if not math.isfinite(loss.item()):
                 raise DataError(f"batch {step}: the loss is {loss.item()}; give a lower --learning-rate")
-            optimiser.zero_grad()
+            network.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip)
-            optimiser.step()
+            torch.nn.utils.clip_grad_norm_(optimisers[0].param_groups[0]["params"], options.clip)
+            for optimiser in optimisers:
+                optimiser.step()
             step, total, counted = step + 1, total + loss.item(), counted + 1
             spent = time.monotonic() - begun
             last = spent >= 60 * options.minutes or interrupted()
@@ -136,6 +142,17 @@ def train_punctuation(
             if interrupted():
                 break
     return network.eval(), spent >= 60 * options.minutes
+
+
+def _optimisers(network: PunctuationNetwork) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Of the dense weights, and of the vectors of words and endings, of which a step moves those that it has read."""
+    network.words.sparse = network.suffixes.sparse = True
+    sparse = [network.words.weight, network.suffixes.weight]
+    dense = [value for value in network.parameters() if not any(value is one for one in sparse)]
+    return (
+        torch.optim.AdamW(dense, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
+        torch.optim.SparseAdam(sparse, betas=(0.9, 0.98)),
+    )
 
 
 def _loss(scores: torch.Tensor, rows: Rows, shape_weight: float) -> torch.Tensor:

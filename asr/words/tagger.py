@@ -23,6 +23,7 @@ from asr.files import Description, write_description
 
 FORMAT = 1
 KIND = "punctuation"
+ENGLISH = "en"  # the language whose abbreviations and numbers are known
 WEIGHTS, WORDS, FORMS = "weights.npz", "words.txt", "forms.txt"
 REMEDY = "train one with 'asr train-punctuation'"
 BREAK, UNKNOWN = 0, 1  # ids of no word, read where speech breaks off, and of any word outside the vocabulary
@@ -57,6 +58,7 @@ class Tagger:
     folder: Path
     words: tuple[str, ...]  # by id
     forms: dict[str, str]  # capitalised forms other than the first letter, as mcdonald: McDonald
+    language: str
     look_ahead: int  # words after a word that are read before it is tagged
     weights: dict[str, np.ndarray]  # float32, by the names that they have in the network
 
@@ -82,7 +84,7 @@ class Tagger:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         if len(words) != known:
             raise ModelError(f"{folder}: {len(words)} words, but weights for {known}; {REMEDY}")
-        return cls(folder, words, forms, look_ahead, weights)
+        return cls(folder, words, forms, str(description.value("language")), look_ahead, weights)
 
     def start(self) -> TaggerState:
         """The state before any text."""
@@ -214,7 +216,14 @@ def write_tagger(
     (folder / WEIGHTS).write_bytes(content.getvalue())
     for name, lines in ((WORDS, words), (FORMS, forms)):
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    about = {"format": FORMAT, "kind": KIND, "marks": list(MARKS), "look_ahead": look_ahead, **about}
+    about = {
+        "format": FORMAT,
+        "kind": KIND,
+        "language": ENGLISH,
+        "marks": list(MARKS),
+        "look_ahead": look_ahead,
+        **about,
+    }
     write_description(folder, about, (WEIGHTS, WORDS, FORMS))
 
 

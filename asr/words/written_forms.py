@@ -100,7 +100,7 @@ def settled(words: Sequence[str]) -> int:
     if last is None or count - 1 - last >= SETTLING_WORDS:
         return count
     while True:  # numbers close before it may be of one piece with it
-        before = [place for place in range(max(0, last - SETTLING_WORDS - 1), last) if active[place]]
+        before = [place for place in range(max(0, last - SETTLING_WORDS), last) if active[place]]
         if not before:
             return last
         last = before[0]

@@ -129,7 +129,9 @@ export class Session {
   #result(event) {
     const offset = this.#base / this.options.sampleRate;
     const shifted = (item) => ({ ...item, start: item.start + offset, end: item.end + offset });
-    const result = { ...shifted(event), final: event.type === "final", words: event.words.map(shifted) };
+    const words = event.words.map(shifted);
+    const result = { ...shifted(event), final: event.type === "final", words: written(words) };
+    result.committed = written(words.slice(0, event.committed)).length;
     this.#speaking = !result.final;
     if (result.final && result.words.length > 0) this.#settle(Math.round(result.end * this.options.sampleRate));
     this.options.onResult(result);
@@ -214,4 +216,17 @@ export class Session {
     this.options.onState("done");
     this.resolveDone();
   }
+}
+
+/**
+ * Words as they are shown, from words as they are spoken: those of a number, of which all but the first are written "",
+ * become one.
+ */
+function written(words) {
+  const shown = [];
+  for (const word of words) {
+    if (word.written === "" && shown.length > 0) shown[shown.length - 1].end = word.end;
+    else shown.push({ ...word, word: word.written ?? word.word });
+  }
+  return shown;
 }

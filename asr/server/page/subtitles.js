@@ -5,6 +5,7 @@ const CUE_LINES = 2;
 const CUE_SECONDS = 6;
 const CUE_LEAST_SECONDS = 1; // shortest time that a subtitle is shown, where the next one leaves room
 const PAUSE_SECONDS = 0.8; // a longer silence separates two subtitles
+const ABBREVIATIONS = ["Mr.", "Mrs.", "Dr.", "a.m.", "p.m."]; // whose full stop may end no sentence
 
 /** SubRip, of words in a recording of this length. */
 export function asSrt(words, seconds) {
@@ -36,7 +37,8 @@ function cues(words) {
       cue.length > 0 &&
       (word.start - cue.at(-1).end > PAUSE_SECONDS ||
         word.end - cue[0].start > CUE_SECONDS ||
-        lines([...cue, word]).length > CUE_LINES);
+        lines([...cue, word]).length > CUE_LINES ||
+        (endsSentence(cue.at(-1).word) && word.start - cue[0].start >= CUE_LEAST_SECONDS));
     if (full) {
       all.push(cue);
       cue = [];
@@ -44,6 +46,10 @@ function cues(words) {
     cue.push(word);
   }
   return cue.length > 0 ? [...all, cue] : all;
+}
+
+function endsSentence(word) {
+  return /[.?!]$/.test(word) && !ABBREVIATIONS.includes(word);
 }
 
 function lines(cue) {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asr.output.formats import word_fields
+from asr.output.formats import committed_words, normalized_field, word_fields
 from asr.server.conversation import Send, log_results
 from asr.server.failures import ClientError
 from asr.server.inbox import Audio, End
@@ -31,7 +31,8 @@ def result_event(result: Result) -> dict[str, Any]:
     return {
         "type": "final" if result.final else "partial",
         "text": result.text,
-        "committed": result.committed,
+        **normalized_field(result),
+        "committed": committed_words(result),
         "start": round(result.start_seconds, 3),
         "end": round(result.end_seconds, 3),
         "words": word_fields(result),
@@ -51,7 +52,7 @@ class StreamSpeaker:
     merge = True
 
     def __init__(self, service: Service, send: Send, query: Mapping[str, str]) -> None:
-        """Read the query: ``sample_rate`` (the model's by default), ``format``, ``pretty``, ``hotwords``.
+        """Read the query: ``sample_rate`` (the model's by default), ``format``, ``readable``, ``hotwords``.
 
         Raises:
             ClientError: one that is not understood.
@@ -62,17 +63,17 @@ class StreamSpeaker:
         given = query.get("sample_rate", str(service.recognizer.sample_rate))
         if not given.isascii() or not given.isdigit():
             raise ClientError("bad_request", f"sample_rate {given!r} is no whole number of Hz")
-        pretty = query.get("pretty")
-        if pretty not in (None, "0", "1"):
-            raise ClientError("bad_request", f"pretty is 0 or 1, not {pretty!r}")
+        readable = query.get("readable", query.get("pretty"))  # pretty: the name that it had before
+        if readable not in (None, "0", "1"):
+            raise ClientError("bad_request", f"readable is 0 or 1, not {readable!r}")
         self._service = service
         self._send = send
         self._pcm = Pcm(format, int(given), service.recognizer.sample_rate)
         self._stream = Stream(service, NAME, self._pcm)
-        self._pretty = None if pretty is None else pretty == "1"
+        self._readable = None if readable is None else readable == "1"
         self._hotwords = query.get("hotwords")
-        if self._pretty is not None:
-            self._stream.go_on_with(service.recognizer.with_pretty(self._pretty))
+        if self._readable is not None:
+            self._stream.go_on_with(service.recognizer.with_readable(self._readable))
 
     @property
     def seconds(self) -> float:

@@ -34,6 +34,7 @@ class VoskSpeaker:
         self._service = service
         self._send = send
         self._stream = Stream(service, NAME, self._pcm(SAMPLE_RATE))
+        self._stream.go_on_with(service.recognizer.with_readable(False))  # what clients of Vosk expect
         self._words = True
         self._alternatives = 0
         self._partial = ""
