@@ -40,7 +40,7 @@ def test_python_block_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_commands_and_options_exist() -> None:
-    listed = re.findall(r"^\| `asr (\w+)", README, re.MULTILINE)
+    listed = re.findall(r"^\| `asr ([\w-]+)", README, re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
     commands = typer.main.get_command(build_app()).commands
     lines = blocks("sh").replace("\\\n", " ").splitlines()

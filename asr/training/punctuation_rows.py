@@ -210,7 +210,7 @@ def habits(text: PunctuationText) -> np.ndarray:
     total = np.bincount(ids, minlength=words)
     columns = []
     for event in events:
-        usual = event.mean()
+        usual = max(event.mean(), 1e-6)
         found = np.bincount(ids[event], minlength=words)
         share = (found + 2 * usual) / (total + 2)
         columns.append(np.log(share / (1 - share)) - np.log(usual / (1 - usual)))
