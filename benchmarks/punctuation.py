@@ -2,10 +2,10 @@
 
     python benchmarks/punctuation.py TEXT... [--model FOLDER] [--words N] [--json FILE]
 
-Each TEXT is read as `asr train-punctuation` reads it, one paragraph, sentence or what somebody said a line, and given to
-the model as plain words: without pauses, and with pauses drawn as in training, which break off at long ones as live
-speech does. Beside it: a full stop where a line ends and a capital after it, which is what can be done without a model;
-and, with the capitals, every word as it is written most often in the text that the others learn from (``majority``).
+Each TEXT is read as `asr train-punctuation` reads it, one paragraph, sentence or what somebody said a line, and given
+to the model as plain words: without pauses, and with pauses drawn as in training, which break off at long ones as live
+speech does. Beside it: a full stop where a line ends and a capital after it, which is what can be done without a
+model; and the commonest of all, no mark and no capital but the first.
 """
 
 import argparse
@@ -46,9 +46,12 @@ def main() -> None:
             "model, no pauses": without,
             "model, pauses": tags_of(tagger, words, pauses),
             "full stop at a line's end": rule(words),
-            "nothing": [Tag("", LOWER)] * len(words),
+            "the commonest: none": [Tag("", LOWER)] * len(words),
         }.items():
-            rows.append({"text": path.name.split(".")[0], "words": len(words), "by": name, **scores(words, tags)})
+            cased = tagger if name.startswith("model") else None
+            rows.append(
+                {"text": path.name.split(".")[0], "words": len(words), "by": name, **scores(words, tags, cased)}
+            )
         print(f"{path.name}: {1e6 * seconds / len(words):.0f} µs a word")
     kinds = [*NAMES.values(), "capitals"]
     print("| text | words | by | " + " | ".join(kinds) + " |\n|" + "---|" * (3 + len(kinds)))
@@ -84,7 +87,7 @@ def rule(words: list[TaggedWord]) -> list[Tag]:
     return [Tag("." if following.first else "", LOWER) for following in [*words[1:], words[0]._replace(first=True)]]
 
 
-def scores(words: list[TaggedWord], tags: list[Tag]) -> dict[str, float]:
+def scores(words: list[TaggedWord], tags: list[Tag], tagger: Tagger | None) -> dict[str, float]:
     """F1 in per cent, of each mark and of words that begin with a capital."""
     counts: Counter[tuple[str, str]] = Counter()
     sentence = {"true": True, "guessed": True}
@@ -94,7 +97,8 @@ def scores(words: list[TaggedWord], tags: list[Tag]) -> dict[str, float]:
             counts[name, "guessed"] += tag.mark == mark
             counts[name, "right"] += MARKS[word.mark] == mark == tag.mark
         always = word.word in ALWAYS_CAPITAL
-        true, guessed = word.written[:1].isupper(), sentence["guessed"] or always or tag.shape != LOWER
+        capital = tagger is not None and tagger.written(word.word, tag.shape) != word.word
+        true, guessed = word.written[:1].isupper(), sentence["guessed"] or always or capital
         counts["capitals", "true"] += true
         counts["capitals", "guessed"] += guessed
         counts["capitals", "right"] += true and guessed

@@ -124,8 +124,8 @@ def test_a_stream_may_be_plain(server, shipped_recognizer):
     final = events[-2]
     assert final["text"] != final["normalized"] == plain.text
     assert [word["written"] for word in final["words"]] == final["text"].split()
-    events = streamed(server.stream_url(sample_rate=rate, readable="yes"), data)
-    assert events[-1]["code"] == "bad_request"
+    with connect(server.stream_url(sample_rate=rate, readable="yes")) as socket:
+        assert events_until_closed(socket)[-1]["code"] == "bad_request"
 
 
 def test_pages_of_other_sites_are_refused(server, readable_recognizer):
@@ -170,10 +170,11 @@ def test_examples_of_the_documentation_run(server, readable_recognizer, monkeypa
     text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("10300", str(server.wyoming_port))
     examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(examples) == 6
-    expected = readable_recognizer.transcribe(GREETING).text
+    expected = readable_recognizer.transcribe(GREETING)
     for example in examples:
         exec(compile(example, "docs/server.md", "exec"), {})
-        assert capsys.readouterr().out == expected + "\n", example
+        text = expected.normalized if "/vosk" in example or "deepgram" in example else expected.text
+        assert capsys.readouterr().out == text + "\n", example
 
 
 def test_without_its_libraries_the_command_says_what_to_install():

@@ -194,7 +194,7 @@ def export_punctuation(network: PunctuationNetwork, text: PunctuationText, folde
     weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     parameters = sum(value.size for value in weights.values())
     sizes = {"size": network.config.size, "layers": network.config.layers, "parameters": parameters}
-    write_tagger(folder, text.words, text.forms, network.config.look_ahead, weights, {**sizes, **about})
+    write_tagger(folder, text.words, text.forms, text.names, network.config.look_ahead, weights, {**sizes, **about})
 
 
 def _same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

@@ -28,7 +28,8 @@ BREAK_SECONDS = 0.7  # a pause that may end an utterance
 # Of pauses after no mark, a comma, the end of a sentence: the part that is there at all, median in seconds, spread of
 # its logarithm.
 AFTER_NONE, AFTER_COMMA, AFTER_ENDING = (0.06, 0.2, 0.8), (0.65, 0.25, 0.6), (0.92, 0.6, 0.6)
-LEAST_FORMS = 20  # how often a form as McDonald must be there to be kept
+LEAST_FORMS = 20  # how often a form as McDonald, or a name, must be there to be kept
+NAME_SHARE = 0.97  # of the occurrences of a name inside sentences that have a capital
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class PunctuationText:
 
     words: tuple[str, ...]  # by id; by falling frequency after the special ones
     forms: tuple[str, ...]  # capitalised forms other than the first letter, as McDonald
+    names: tuple[str, ...]  # words that nearly always have a capital
     suffixes: np.ndarray  # (V,) class of the ending of each word that was read, known or not
     known: np.ndarray  # (V,) id of each word that was read, `UNKNOWN` for rare ones
     streams: tuple[Stream, ...]  # to learn from
@@ -102,6 +104,7 @@ def read_texts(
     return PunctuationText(
         (*SPECIAL, *(names[k] for k in wanted)),
         tuple(_usual_forms(written)),
+        tuple(_names(streams, names)),
         np.array([0, 0, *(suffix_id(name, suffixes) for name in names[2:])], np.int32),
         known,
         tuple(stream.part(0, len(stream.words) - held) for stream, held in zip(streams, kept, strict=True)),
@@ -129,6 +132,17 @@ def _usual_forms(written: dict[str, Counter[str]]) -> Iterator[str]:
         form, count = counts.most_common(1)[0]
         if form != word[:1].upper() + word[1:] and count >= LEAST_FORMS and "'" not in form[-2:]:
             yield form
+
+
+def _names(streams: Sequence[Stream], words: Sequence[str]) -> Iterator[str]:
+    counts = np.zeros((len(SHAPES), len(words)), np.int64)
+    for stream in streams:
+        for shape in SHAPES:
+            counts[shape] += np.bincount(stream.words[stream.shapes == shape], minlength=len(words))
+    capital, total = counts[CAPITAL], counts.sum(axis=0)
+    for number in np.flatnonzero((total >= LEAST_FORMS) & (capital >= NAME_SHARE * total)):
+        if len(words[number]) > 1 and "'" not in words[number]:
+            yield words[number]
 
 
 class Rows(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from asr.streaming.results import Result, Word
-from asr.words.tagger import ENDINGS, LOWER, Tag, Tagger, TaggerState
+from asr.words.tagger import ENDINGS, Tag, Tagger, TaggerState
 from asr.words.written_forms import TITLES, settled, written_forms
 
 ALWAYS_CAPITAL = frozenset(("i", "i'm", "i'll", "i've", "i'd"))
@@ -84,7 +84,9 @@ class ReadableText:
 
     def _written(self, words: Sequence[Word], tags: Sequence[Tag], sentence_open: bool) -> tuple[Word, ...]:
         texts = [word.text for word in words]
-        forms = {form.start: form for form in written_forms(texts, lambda k: tags[k].shape != LOWER)}
+        forms = {
+            form.start: form for form in written_forms(texts, lambda k: self._cased(texts[k], tags[k]) != texts[k])
+        }
         found: list[Word] = []
         place = 0
         while place < len(words):

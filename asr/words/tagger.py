@@ -24,7 +24,7 @@ from asr.files import Description, write_description
 FORMAT = 1
 KIND = "punctuation"
 ENGLISH = "en"  # the language whose abbreviations and numbers are known
-WEIGHTS, WORDS, FORMS = "weights.npz", "words.txt", "forms.txt"
+WEIGHTS, WORDS, FORMS, NAMES = "weights.npz", "words.txt", "forms.txt", "names.txt"
 REMEDY = "train one with 'asr train-punctuation'"
 BREAK, UNKNOWN = 0, 1  # ids of no word, read where speech breaks off, and of any word outside the vocabulary
 MARKS = ("", ",", ".", "?", "!")
@@ -58,6 +58,7 @@ class Tagger:
     folder: Path
     words: tuple[str, ...]  # by id
     forms: dict[str, str]  # capitalised forms other than the first letter, as mcdonald: McDonald
+    names: frozenset[str]  # words in normal form that have a capital wherever they stand
     language: str
     look_ahead: int  # words after a word that are read before it is tagged
     weights: dict[str, np.ndarray]  # float32, by the names that they have in the network
@@ -74,17 +75,18 @@ class Tagger:
             raise description.wrong(f"its kind is {description.value('kind')!r}, not {KIND!r}")
         if list(description.value("marks")) != list(MARKS):
             raise description.wrong(f"it was trained for the marks {description.value('marks')!r}, not {list(MARKS)!r}")
-        contents = {name: description.verified(name) for name in (WEIGHTS, WORDS, FORMS)}
+        contents = {name: description.verified(name) for name in (WEIGHTS, WORDS, FORMS, NAMES)}
         try:
             look_ahead, weights = int(description.value("look_ahead")), _unpacked(contents[WEIGHTS])
             forms = {form.lower(): form for form in contents[FORMS].decode("utf-8").split()}
+            names = frozenset(contents[NAMES].decode("utf-8").split())
             words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
             known = len(weights["words.weight"])
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         if len(words) != known:
             raise ModelError(f"{folder}: {len(words)} words, but weights for {known}; {REMEDY}")
-        return cls(folder, words, forms, str(description.value("language")), look_ahead, weights)
+        return cls(folder, words, forms, names, str(description.value("language")), look_ahead, weights)
 
     def start(self) -> TaggerState:
         """The state before any text."""
@@ -126,10 +128,10 @@ class Tagger:
         return tags, state._replace(words=0)
 
     def written(self, word: str, shape: int) -> str:
-        """A word in normal form with the capitals of a shape."""
-        if shape == LOWER:
-            return word
+        """A word in normal form with the capitals of a shape; a name has one in any case."""
         stem, mark, ending = word.partition("'")
+        if shape == LOWER and stem not in self.names:
+            return word
         if shape == UPPER:
             return stem.upper() + mark + ending
         return self.forms.get(word) or self.forms.get(stem, stem[:1].upper() + stem[1:]) + mark + ending
@@ -198,6 +200,7 @@ def write_tagger(
     folder: Path,
     words: Sequence[str],
     forms: Sequence[str],
+    names: Sequence[str],
     look_ahead: int,
     weights: dict[str, np.ndarray],
     about: dict[str, object],
@@ -214,7 +217,7 @@ def write_tagger(
     content = io.BytesIO()
     np.savez_compressed(content, **packed)
     (folder / WEIGHTS).write_bytes(content.getvalue())
-    for name, lines in ((WORDS, words), (FORMS, forms)):
+    for name, lines in ((WORDS, words), (FORMS, forms), (NAMES, names)):
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     about = {
         "format": FORMAT,
@@ -224,7 +227,7 @@ def write_tagger(
         "look_ahead": look_ahead,
         **about,
     }
-    write_description(folder, about, (WEIGHTS, WORDS, FORMS))
+    write_description(folder, about, (WEIGHTS, WORDS, FORMS, NAMES))
 
 
 def _unpacked(content: bytes) -> dict[str, np.ndarray]:

@@ -47,7 +47,9 @@ LABELS = frozenset(
     building level version python windows extension flight formula verse figure volume track channel pad release boeing
     airbus web code pin""".split()
 )
-NEVER_FIRST = frozenset("gate room building level track exit area code question pin".split())  # gate one could see
+NEVER_FIRST = frozenset(
+    "gate room building level track exit area code question pin windows".split()
+)  # gate one could see
 LETTERED = frozenset("apartment suite flat gate room unit building".split())
 STREETS = frozenset("street avenue road lane drive boulevard court place square terrace".split())
 POINT_BEFORE = frozenset(("minus", "negative", "is", "was", "about", "of", "by", "than"))
