@@ -159,10 +159,9 @@ class RecognizerOptions:
         Raises:
             ModelError: an incomplete or altered punctuation model, or one for another language than the model's.
         """
-        if self.readable is False:
-            return None
-        folder = package.punctuation if self.readable is True else Path(self.readable)
-        return open_readable(folder, package.language)
+        if not isinstance(self.readable, bool):
+            return open_readable(Path(self.readable), package.language)
+        return open_readable(package.punctuation, package.language) if self.readable else None
 
     def open_engine(self, package: ModelPackage, head: str) -> Engine:
         """The network of a model, ready to give the posteriors of one of its heads.
