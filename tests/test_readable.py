@@ -55,7 +55,7 @@ def written(readable: ReadableText, text: str) -> str:
         ("it weighs three point five pounds", "It weighs 3.5 pounds."),
         ("i live in the united states", "I live in the United States."),
         ("he came at five p m", "He came at 5 p.m."),
-        ("where is mister smith", "Where is Mr. Smith?"),
+        ("i met mister smith", "I met Mr. Smith."),
         ("", ""),
     ],
 )
