@@ -43,7 +43,9 @@ def test_a_channel_is_given_out_alone(call, write_wav):
 
 
 def test_two_sides_of_a_call_are_two_speakers(asr, call, shipped_recognizer, tmp_path):
-    texts = [shipped_recognizer.transcribe(SAMPLES / f"{name}.wav").text for name in ("greeting", "request")]
+    texts = [
+        shipped_recognizer.with_readable().transcribe(SAMPLES / f"{name}.wav").text for name in ("greeting", "request")
+    ]
     told = asr("transcribe", "--channels", "separate", "--speakers", "agent,customer", "--engine", "int8", call)
     assert told.returncode == 0, told.stderr
     lines = told.stdout.splitlines()

@@ -123,7 +123,7 @@ def test_the_channels_of_a_call_are_two_speakers(server, shipped_recognizer):
         if one.type == "Results":
             assert one.channel_index[1] == 2
             texts[one.channel_index[0]] += one.channel.alternatives[0].transcript
-    pretty = shipped_recognizer.with_pretty(True)
+    pretty = shipped_recognizer.with_readable()
     assert texts == [pretty.transcribe(both[:, channel].copy(), rate).text for channel in (0, 1)]
 
 
@@ -158,7 +158,9 @@ def test_each_protocol_takes_hotwords_and_says_which_cannot_be_used(quick_server
     server = quick_server
     data, rate = pcm(GREETING)
     plain = small.transcribe(GREETING).text
-    with connect(websocket_url(server, f"/v1/stream?sample_rate={rate}&hotwords=Novotny,x!7,front%20desk:8")) as socket:
+    with connect(
+        websocket_url(server, f"/v1/stream?sample_rate={rate}&hotwords=Novotny,x!7,front%20desk:8&readable=0")
+    ) as socket:
         ready = json.loads(socket.recv())
         assert ready["hotwords"]["used"] == ["front desk", "novotny"]
         (unusable,) = ready["hotwords"]["unusable"]
@@ -298,7 +300,7 @@ def test_semantic_vad_ends_turns(server, shipped_recognizer):
                 break
     updated = next(event for event in seen if event.type == "session.updated").model_dump()
     assert turns.items() <= updated["session"]["audio"]["input"]["turn_detection"].items()
-    assert event.transcript == shipped_recognizer.transcribe(GREETING).text
+    assert event.transcript == shipped_recognizer.with_readable().transcribe(GREETING).text
 
 
 def test_openapi_describes_what_is_spoken_over_http(small):

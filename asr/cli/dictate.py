@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import EndpointOptions, Pretty, RecognitionOptions, grouped
+from asr.cli.options import EndpointOptions, RecognitionOptions, TextOptions, grouped
 
 if TYPE_CHECKING:
     from asr.audio.microphone import InputDevice
@@ -38,7 +38,7 @@ def dictate(
         typer.Option(help="To the dictation that is running: toggle, start, stop, quit. Bind it to a key."),
     ] = None,
     recognition: RecognitionOptions,
-    pretty: Pretty = False,
+    text: TextOptions,
     chunk_ms: Annotated[int, typer.Option(help="Audio given to the model at once.")] = 100,
     endpoints: EndpointOptions,
 ) -> None:
@@ -63,7 +63,7 @@ def dictate(
             raise UsageError(f"{error}; start one with 'asr dictate --paused'") from error
         return
     keyboard = find_keyboard(type_with)
-    options = recognition.recognizer(endpoint=endpoints.rule(), pretty=pretty)
+    options = recognition.recognizer(endpoint=endpoints.rule(), readable=text.readable)
     chunk_samples(chunk_ms, 16_000)
     microphone = find_device(device)
     orders: queue.Queue[str] = queue.Queue()

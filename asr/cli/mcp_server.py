@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asr.cli.options import Pretty, RecognitionOptions, grouped
+from asr.cli.options import RecognitionOptions, TextOptions, grouped
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -32,7 +32,7 @@ def mcp(
     device: Annotated[str | None, typer.Option("--device", "-d", help="Microphone; see asr devices.")] = None,
     *,
     recognition: RecognitionOptions,
-    pretty: Pretty = False,
+    text: TextOptions,
 ) -> None:
     """Serve assistants that speak the Model Context Protocol (MCP), which start this command themselves.
 
@@ -49,7 +49,7 @@ def mcp(
     for path in folders:
         if not path.is_dir():
             raise UsageError(f"--folder {path}: there is no such folder")
-    recognizer = Recognizer.open(recognition.recognizer(pretty=pretty))
+    recognizer = Recognizer.open(recognition.recognizer(readable=text.readable))
     tools(recognizer, folders, device).run("stdio")
 
 

@@ -54,7 +54,7 @@ class DeepgramSpeaker:
         self._interim = _flag(query, "interim_results")
         self._events = _flag(query, "vad_events")
         self._utterance_ends = "utterance_end_ms" in query
-        self._pretty = any(_flag(query, name) for name in ("smart_format", "punctuate"))
+        self._readable = any(_flag(query, name) for name in ("smart_format", "punctuate"))
         self._rule = _rule(query.get("endpointing"))
         self._phrases = [*query.getlist("keyterm"), *query.getlist("keywords")]
         self._warnings: str | None = None
@@ -74,8 +74,7 @@ class DeepgramSpeaker:
             # Held as long as the stream lasts: by that the server knows which lists are in use.
             self._recognizer = recognizer = await self._service.hotwords.recognizer(checked)
             self._warnings = checked.warning()
-        if self._pretty:
-            recognizer = recognizer.with_pretty(True)
+        recognizer = recognizer.with_readable(self._readable)
         if self._rule is not None:
             recognizer = recognizer.with_endpoint(self._rule)
         for stream in self._streams:
@@ -145,11 +144,11 @@ class DeepgramSpeaker:
     def _result(self, channel: int, result: Result, from_finalize: bool) -> dict[str, Any]:
         words = [
             {
-                "word": word.text.lower().strip(".,?!") if self._pretty else word.text,
+                "word": word.text.lower().strip(".,?!"),
                 "start": round(word.start_seconds, 3),
                 "end": round(word.end_seconds, 3),
                 "confidence": round(word.confidence, 4),
-                **({"punctuated_word": word.text} if self._pretty else {}),
+                **({"punctuated_word": word.text} if self._readable else {}),
             }
             for word in result.words
         ]

@@ -122,7 +122,7 @@ class StreamSpeaker:
         checked = await self._service.hotwords.checked(phrases)
         # Held as long as the stream lasts: by that the server knows which lists are in use.
         self._recognizer = recognizer = await self._service.hotwords.recognizer(checked)
-        self._stream.begin_with(recognizer if self._pretty is None else recognizer.with_pretty(self._pretty))
+        self._stream.begin_with(recognizer if self._readable is None else recognizer.with_readable(self._readable))
         return checked.described()
 
     async def _tell(self, results: tuple[Result, ...]) -> None:

@@ -90,7 +90,9 @@ class VoskSpeaker:
             if self._stream.seconds:
                 raise ClientError("bad_request", "a phrase_list must come before the audio")
             checked = await self._service.hotwords.checked(phrase for phrase in phrases if phrase != "[unk]")
-            self._stream.begin_with(await self._service.hotwords.recognizer(checked))
+            # Held as long as the stream lasts: by that the server knows which lists are in use.
+            self._recognizer = await self._service.hotwords.recognizer(checked)
+            self._stream.begin_with(self._recognizer.with_readable(False))
             if checked.unusable:
                 log("phrases cannot be used", protocol=NAME, phrases=checked.described()["unusable"])
                 self._unusable = [phrase for phrase, _ in checked.unusable]
