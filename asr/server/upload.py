@@ -139,5 +139,6 @@ class Upload:
             self.damage = audio.damage
         results, _ = recognizer.finish(state)
         if silent and not any(result.words for result in results):
-            self.remark = meter.without_words(self.seconds)
+            told = meter.without_words(self.seconds)
+            self.remark = told if self.remark is None else f"{told}; {self.remark}"
         yield results

@@ -124,7 +124,7 @@ def router(service: Service) -> APIRouter:
 def _answer(wanted: Wanted, recording: Upload, finals: tuple[Result, ...]) -> Response:
     whole = joined(finals, recording.seconds)
     headers = {}
-    if (warning := recording.damage or recording.remark) is not None:
+    if warning := "; ".join(part for part in (recording.damage, recording.remark) if part):
         headers["X-Rill-Warning"] = " ".join(warning.encode("ascii", "replace").decode().split())
     if wanted.format == "text":
         return PlainTextResponse(whole.text + "\n", headers=headers)
