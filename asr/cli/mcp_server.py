@@ -68,7 +68,7 @@ def tools(recognizer: Recognizer, folders: list[Path], device: str | None) -> MC
     from asr.errors import RillError
 
     server: MCPServer[Any] = MCPServer(
-        "rill", title="Rill", instructions=INSTRUCTIONS, version=asr.__version__, log_level="WARNING"
+        "rill", title="Rill", instructions=INSTRUCTIONS, version=str(asr.__version__), log_level="WARNING"
     )
 
     @server.tool()
@@ -122,7 +122,7 @@ def _listened(recognizer: Recognizer, device: str | None, most_seconds: float) -
     from asr.audio.microphone import Microphone, find_device
 
     state = recognizer.start()
-    said = []
+    said: list[Any] = []
     with Microphone(find_device(device), recognizer.sample_rate) as microphone:
         while not said and state.samples < most_seconds * recognizer.sample_rate:
             results, state = recognizer.step(state, microphone.read(CHUNK_SECONDS))

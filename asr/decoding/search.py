@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
+from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Hypotheses:
 
     __slots__ = ("_pointer", "_free", "frames")
 
-    def __init__(self, pointer: int, frames: int, free) -> None:
+    def __init__(self, pointer: int, frames: int, free: Callable[[int], None]) -> None:
         self._pointer, self._free, self.frames = pointer, free, frames
 
     def __del__(self) -> None:

@@ -82,13 +82,13 @@ def kaldi(source: Path) -> Iterator[Item | Reject]:
     recordings = dict(_pairs(need(source / "wav.scp", "give a Kaldi data folder")))
     texts = dict(_pairs(need(source / "text", "give a Kaldi data folder")))
     speakers = dict(_pairs(source / "utt2spk")) if (source / "utt2spk").is_file() else {}
-    parts = {name: (name, 0.0, None) for name in recordings}
+    parts: dict[str, tuple[str, float, float | None]] = {name: (name, 0.0, None) for name in recordings}
     if (source / "segments").is_file():
         parts = {}
         for name, rest in _pairs(source / "segments"):
             try:
-                recording, start, end = rest.split()
-                parts[name] = (recording, float(start), float(end) - float(start))
+                recording, begin, end = rest.split()
+                parts[name] = (recording, float(begin), float(end) - float(begin))
             except ValueError:
                 yield Reject(name, f"its line in segments is {rest[:80]!r}, not a recording, a start and an end")
     for name, (recording, start, seconds) in parts.items():

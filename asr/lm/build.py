@@ -141,8 +141,8 @@ def adapt_language_model(
         (word, sound) for word, listed in zip(own, list(known.pronunciations)[1:], strict=True) for sound in listed
     ]
     sounds = [(word, sound) for word, sound in sounds if not extra.get(word)]
-    sounds += [(word, phones.encode(sound)) for word in own if extra.get(word) for sound in extra[word]]
-    sounds += [(word, phones.encode(sound)) for word in added for sound in lexicon.pronounce(word)]
+    sounds += [(word, tuple(phones.encode(sound))) for word in own if extra.get(word) for sound in extra[word]]
+    sounds += [(word, tuple(phones.encode(sound))) for word in added for sound in lexicon.pronounce(word)]
     ids = {word: k for k, word in enumerate(words)}
     pronunciations = sorted(sounds, key=lambda entry: ids[entry[0]])
     report("mixing n-grams")

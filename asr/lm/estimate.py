@@ -59,14 +59,14 @@ class Texts:
             known: words to have in any case.
         """
         shares = shares or (1.0,) * len(self.counts)
-        lengths = [1] * len(self.counts) if len(set(shares)) == 1 and shares[0] == 1 else map(np.sum, self.counts)
-        frequency = sum(
-            share / length * counts for share, length, counts in zip(shares, lengths, self.counts, strict=True)
-        )
+        alike = len(set(shares)) == 1 and shares[0] == 1
+        frequency = np.zeros(len(self.numbers))
+        for share, counts in zip(shares, self.counts, strict=True):
+            frequency += share / (1 if alike else float(counts.sum())) * counts
         frequency[[ENDS, BEGINS]] = 0
         if len(self.counts) > 1:
-            texts = sum((counts > 0).astype(int) for counts in self.counts)
-            frequency[(texts < 2) & (sum(self.counts) < OFTEN)] = 0
+            seen = np.stack(self.counts)
+            frequency[((seen > 0).sum(axis=0) < 2) & (seen.sum(axis=0) < OFTEN)] = 0
         names = list(self.numbers)
         chosen = np.argsort(-frequency, kind="stable")[:size]
         words = {names[number]: frequency[number] for number in chosen.tolist() if frequency[number] > 0}
@@ -76,7 +76,7 @@ class Texts:
 
     def covered(self, words: Iterable[str]) -> float:
         """The part of the texts' words that a vocabulary has."""
-        counts = sum(self.counts)
+        counts = np.stack(self.counts).sum(axis=0)
         known = sum(counts[self.numbers[word]] for word in words if word in self.numbers)
         return known / sum(corpus.words for corpus in self.corpora)
 
@@ -91,7 +91,7 @@ class Texts:
         shares = options.shares or (1.0,)
         if not options.shares:
             streams = [np.concatenate(streams)]
-        models = []
+        models: list[NgramModel] = []
         frequencies = np.zeros(len(words) + 2)
         while streams:
             stream, share = streams.pop(0), shares[len(models)]

@@ -82,7 +82,8 @@ def _count(
         kept.append((block.histories[often], block.last[often].astype(np.int32), counts[often], totals[often]))
     columns = [np.concatenate(parts) for parts in zip(*kept, strict=True)] if kept else [np.zeros(0, np.int64)] * 4
     below = distinct(np.concatenate(suffixes)) if suffixes else (np.zeros(0, np.int64),) * 2
-    return _Counted(*columns, _discounts(of_counts)), below
+    histories, last, adjusted, totals = columns
+    return _Counted(histories, last, adjusted, totals, _discounts(of_counts)), below
 
 
 def _discounts(of_counts: np.ndarray) -> np.ndarray:

@@ -136,7 +136,8 @@ class LargeNgrams:
         A word that follows a context follows its suffix, too: its place among the words that do is stored, a smaller
         number than its id (Pibiri & Venturini 2019), as the difference from the place before.
         """
-        words, counts = int(self.children[0]), np.diff(self.children.astype(np.int64))
+        words = int(self.children[0])
+        counts: np.ndarray = np.diff(self.children.astype(np.int64))
         places = self.entry_suffixes()
         histories = np.repeat(np.arange(len(counts)), counts)
         longer = histories >= words

@@ -370,5 +370,5 @@ def _section(
         log_probs.append(float(parts[0]))
         backoffs.append(float(parts[2]) if len(parts) > 2 else 0.0)
     scale = np.float32(np.log(10))
-    values = (np.array(column, np.float32) * scale for column in (log_probs, backoffs))
-    return (np.array(grams, np.int32).reshape(-1, n), *values)
+    ids_of_grams = np.array(grams, np.int32).reshape(-1, n)
+    return ids_of_grams, np.array(log_probs, np.float32) * scale, np.array(backoffs, np.float32) * scale

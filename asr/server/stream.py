@@ -8,12 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from asr.recognizer import Recognizer, chunk_samples
+from asr.recognizer import Recognizer, RecognizerState, chunk_samples
 from asr.server.inbox import Audio
 from asr.server.pcm import Pcm
 from asr.server.service import Service
 from asr.streaming.results import Alternative, Result
-from asr.streaming.runner import RunnerState
 from asr.streaming.sources import rechunked
 
 TEXTS_MS = 250
@@ -83,7 +82,7 @@ class Stream:
         self._count(len(samples), time.perf_counter() - begun)
         return self._shifted(results)
 
-    def _keep_texts(self, before: RunnerState, results: Iterable[Result]) -> None:
+    def _keep_texts(self, before: RecognizerState, results: Iterable[Result]) -> None:
         """Search for the other texts of an utterance that has just ended, in the state before its end."""
         final = next((result for result in reversed(tuple(results)) if result.final and result.words), None)
         if not self.most_texts or final is None:

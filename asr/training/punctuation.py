@@ -132,7 +132,7 @@ def train_punctuation(
             spent = time.monotonic() - begun
             last = spent >= 60 * options.minutes or interrupted()
             if step % report_every == 0 or last:
-                speed = counted * rows.words.numel() / max(1e-3, spent - since)
+                speed = counted * len(rows.words.flatten()) / max(1e-3, spent - since)
                 measured = held_out_scores(network, text) if last or step % (10 * report_every) == 0 else None
                 report(PunctuationProgress(step, spent / 60, total / counted, speed, measured))
                 total, counted, since = 0.0, 0, spent

@@ -140,7 +140,7 @@ def _names(streams: Sequence[Stream], words: Sequence[str]) -> Iterator[str]:
         for shape in SHAPES:
             counts[shape] += np.bincount(stream.words[stream.shapes == shape], minlength=len(words))
     capital, total = counts[CAPITAL], counts.sum(axis=0)
-    for number in np.flatnonzero((total >= LEAST_FORMS) & (capital >= NAME_SHARE * total)):
+    for number in np.flatnonzero((total >= LEAST_FORMS) & (capital >= NAME_SHARE * total)).tolist():
         if len(words[number]) > 1 and "'" not in words[number]:
             yield words[number]
 
@@ -253,7 +253,7 @@ class RowBatches:
         """Numbers (T, B)."""
         columns = [np.empty((self._steps, self.rows), np.int64) for _ in Rows._fields]
         for row, (number, place) in enumerate(zip(self._texts, self.places, strict=True)):
-            stream = self._streams[number]
+            stream = self._streams[int(number)]
             wanted = np.arange(place, place + self._steps)
             for column, values in zip(columns, stream, strict=True):
                 column[:, row] = values.take(wanted, mode="wrap")

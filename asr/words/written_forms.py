@@ -198,16 +198,16 @@ def _date(words: Sequence[str], place: int) -> Text:
     if not after_month or before == "the":
         return None
     number = cardinal(words, place)
-    day_only = number is not None and number.value <= 31
-    year = _full_year(words, number.end) if day_only else None
-    if year is not None:
-        return f"{number.value}, {year[0]}", year[1]
+    day = number if number is not None and number.value <= 31 else None
+    year = _full_year(words, day.end) if day else None
+    if day and year is not None:
+        return f"{day.value}, {year[0]}", year[1]
     year = _full_year(words, place)
     if year is not None:
         return str(year[0]), year[1]
-    if not day_only:
+    if day is None or month in VERBS or day.scale > 1:
         return None
-    return None if month in VERBS or number.scale > 1 else (str(number.value), number.end)
+    return str(day.value), day.end
 
 
 def _full_year(words: Sequence[str], place: int) -> tuple[int, int] | None:
