@@ -187,6 +187,7 @@ class Deaf:
     """A recogniser that counts samples and finds no words: what is fuzzed is how they come."""
 
     sample_rate = 16_000
+    decoder = "lm"
 
     def start(self) -> Any:
         return SimpleNamespace(samples=0)
@@ -197,6 +198,9 @@ class Deaf:
 
     def finish(self, state: Any) -> tuple[tuple, Any]:
         return (), self.start()
+
+    def alternatives(self, state: Any, count: int) -> tuple:
+        return ()
 
     def with_readable(self, readable: bool) -> Deaf:
         return self

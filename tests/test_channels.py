@@ -21,8 +21,8 @@ def sample(name: str) -> np.ndarray:
 
 @pytest.fixture
 def call(write_wav):
-    """A call: on the left a greeting, then on the right a request."""
-    left, right = sample("greeting"), sample("request")
+    """A call: on the left a greeting, then on the right a customer."""
+    left, right = sample("greeting"), sample("telephone")
     frames = np.zeros((len(left) + len(right) + 16_000, 2), np.float32)
     frames[: len(left), 0] = left
     frames[len(left) + 8_000 : len(left) + 8_000 + len(right), 1] = right
@@ -44,7 +44,8 @@ def test_a_channel_is_given_out_alone(call, write_wav):
 
 def test_two_sides_of_a_call_are_two_speakers(asr, call, shipped_recognizer, tmp_path):
     texts = [
-        shipped_recognizer.with_readable().transcribe(SAMPLES / f"{name}.wav").text for name in ("greeting", "request")
+        shipped_recognizer.with_readable().transcribe(SAMPLES / f"{name}.wav").text
+        for name in ("greeting", "telephone")
     ]
     told = asr("transcribe", "--channels", "separate", "--speakers", "agent,customer", "--engine", "int8", call)
     assert told.returncode == 0, told.stderr

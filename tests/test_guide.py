@@ -42,7 +42,7 @@ def test_commands_and_options_exist() -> None:
             used += 1
             _, name, *arguments = line.split(" #")[0].split()
             command = commands[name]
-            if isinstance(command, typer.core.TyperGroup):
+            if isinstance(command, typer.core.TyperGroup) and arguments:
                 command = command.commands[arguments[0]]
             offered = {o for parameter in command.params for o in (*parameter.opts, *parameter.secondary_opts)}
             unknown = {word for word in arguments if re.match(r"--?[a-z]", word)} - offered

@@ -77,7 +77,7 @@ def test_the_doctor_finds_an_altered_model(asr, monkeypatch, model_folder, tmp_p
 def test_shells_can_complete(asr):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "_ASR_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
     code = "import sys; sys.argv = ['asr']; from asr.cli.main import main; sys.exit(main())"
-    for typed, offered in (("asr mod", ["models"]), ("asr tra", ["transcribe", "train"])):
+    for typed, offered in (("asr mod", ["models"]), ("asr tra", ["transcribe", "train", "train-punctuation"])):
         run = subprocess.run(
             [sys.executable, "-c", code], env={**environment, "COMP_WORDS": typed}, capture_output=True, text=True
         )

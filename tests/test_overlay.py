@@ -85,6 +85,7 @@ def test_captions_alone_on_a_transparent_ground(open_page, tmp_path):
         "() => [getComputedStyle(document.body).fontSize, getComputedStyle(document.documentElement).backgroundColor]"
     )
     assert style == ["56px", "rgba(0, 0, 0, 0)"]
+    page.wait_for_function("() => document.querySelectorAll('#words :not(.open)').length > 2")  # those that stay
     picture = page.screenshot(omit_background=True)
     if folder := os.environ.get("RILL_SCREENSHOTS"):
         (Path(folder) / "overlay.png").write_bytes(picture)

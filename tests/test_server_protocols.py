@@ -355,14 +355,14 @@ def test_openai_realtime_server_vad(client, readable_recognizer):
         [
             resampled(GREETING, 24_000),
             np.zeros(48_000, np.float32),
-            resampled(REQUEST, 24_000),
+            resampled(TELEPHONE, 24_000),
             np.zeros(36_000, np.float32),
         ]
     )
     settings = {"turn_detection": {"type": "server_vad", "silence_duration_ms": 700}}
     events = realtime_events(client, as_bytes(samples), settings, commit=False, items=2)
     texts = [event.transcript for event in events if event.type.endswith("completed")]
-    assert texts == [readable_recognizer.transcribe(path).text for path in (GREETING, REQUEST)]
+    assert texts == [readable_recognizer.transcribe(path).text for path in (GREETING, TELEPHONE)]
     kinds = [event.type.rpartition(".")[2] for event in events if event.type.startswith("input_audio_buffer.")]
     assert kinds == ["speech_started", "speech_stopped", "committed"] * 2
     first, second = (event for event in events if event.type == "input_audio_buffer.committed")
