@@ -205,6 +205,9 @@ class Deaf:
     def with_readable(self, readable: bool) -> Deaf:
         return self
 
+    def with_hotwords(self, hotwords: object) -> Deaf:
+        return Deaf()
+
     def with_endpoint(self, rule: object) -> Deaf:
         return self
 
