@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,12 @@ def test_a_folder_that_cannot_be_written_is_done_without(graph, tmp_path, monkey
         assert compiled(graph).start >= 0
     assert cache_folder() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_too_many_phones_are_refused(graph):
+    plain = graph.unpacked()
+    with pytest.raises(ModelError, match="63 phones, not 64"):
+        compiled(replace(plain, phones=np.where(plain.phones == plain.phones.max(), 64, plain.phones)))
 
 
 def test_nothing_is_left_when_writing_fails(folder):

@@ -127,14 +127,11 @@ class GraphDecoder:
         if state.search is None:
             return (Alternative("", 1.0),)
         found = cheapest_sentences(self._search, state.search, count, self._options.alternatives_beam)
-        texts = dict.fromkeys(
-            " ".join(self._texts[word] for word in one.words) for one in found
-        )  # some words sound alike
-        costs = {text: 0.0 for text in texts}
-        for one in reversed(found):
-            costs[" ".join(self._texts[word] for word in one.words)] = one.cost
-        shares = np.exp(-np.array([costs[text] for text in texts]))
-        return tuple(Alternative(text, float(share)) for text, share in zip(texts, shares / shares.sum(), strict=True))
+        costs: dict[str, float] = {}
+        for one in found:  # cheapest first; a hotword's words have the texts of others
+            costs.setdefault(" ".join(self._texts[word] for word in one.words), one.cost)
+        shares = np.exp(-np.array(list(costs.values())))
+        return tuple(Alternative(text, float(share)) for text, share in zip(costs, shares / shares.sum(), strict=True))
 
     def _rescoring_width(self) -> float:
         """Nats within which sentences are rescored."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr.errors import ModelError
 from asr.graph.graph import Graph, StoredGraph
 from asr.graph.kept_arrays import Arrays, kept_arrays
 
@@ -31,7 +32,7 @@ def compiled(graph: Graph | StoredGraph) -> CompiledGraph:
     """A graph as arrays. Of a stored graph a file is kept in `asr.files.cache_folder` for later starts.
 
     Raises:
-        ModelError: a stored graph that cannot be read.
+        ModelError: a graph that cannot be read, or has too many phones.
     """
     name = None
     if graph.checksum is not None:
@@ -44,6 +45,8 @@ def compiled(graph: Graph | StoredGraph) -> CompiledGraph:
 
 
 def _arrays(graph: Graph) -> Arrays:
+    if int(graph.phones.max(initial=0)) >= MOST_PHONES:
+        raise ModelError(f"a decoding graph can have {MOST_PHONES - 1} phones, not {int(graph.phones.max())}")
     first = np.zeros(len(graph.counts) + 1, np.uint32)
     np.cumsum(graph.counts, out=first[1:])
     arcs = np.empty(len(graph.phones), ARC)

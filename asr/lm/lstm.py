@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.errors import ModelError, UsageError
 from asr.files import Description, write_description
+from asr.words.packed_weights import pack_weights, sigmoid, unpack_weights
 
 FORMAT = 1
 KIND = "lstm"
@@ -51,7 +51,7 @@ class LstmLanguageModel:
             raise description.wrong(f"its kind is {description.value('kind')!r}, not {KIND!r}")
         contents = {name: description.verified(name) for name in (WEIGHTS, WORDS)}
         try:
-            bands, weights = tuple(description.value("bands")), _unpacked(contents[WEIGHTS])
+            bands, weights = tuple(description.value("bands")), unpack_weights(contents[WEIGHTS])
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
@@ -161,7 +161,7 @@ class LstmLanguageModel:
         outputs = np.empty((*x.shape[:2], size), np.float32)
         for step, given in enumerate(inputs):
             gates = given + hidden @ recurrent
-            entry, forget, leave = (_sigmoid(gates[:, k * size : (k + 1) * size]) for k in (0, 1, 3))
+            entry, forget, leave = (sigmoid(gates[:, k * size : (k + 1) * size]) for k in (0, 1, 3))
             cell = forget * cell + entry * np.tanh(gates[:, 2 * size : 3 * size])
             hidden = leave * np.tanh(cell)
             outputs[step] = hidden
@@ -210,32 +210,9 @@ def write_lstm_language_model(
 ) -> None:
     """Write a folder, matrices in 8 bits with a scale per row; `config.json` with the checksums is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed: dict[str, Any] = {}
-    for name, value in weights.items():
-        if value.ndim < 2:
-            packed[name] = value.astype(np.float32)
-            continue
-        scale = np.maximum(np.abs(value).max(axis=1, keepdims=True), 1e-12) / 127
-        packed[name], packed[f"{name}.scale"] = np.rint(value / scale).astype(np.int8), scale.astype(np.float32)
-    content = io.BytesIO()
-    np.savez_compressed(content, **packed)
-    (folder / WEIGHTS).write_bytes(content.getvalue())
+    (folder / WEIGHTS).write_bytes(pack_weights(weights))
     (folder / WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     write_description(folder, {"format": FORMAT, "kind": KIND, **about, "bands": list(bands)}, (WEIGHTS, WORDS))
-
-
-def _unpacked(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        stored = {name: archive[name] for name in archive.files}
-    return {
-        name: value * stored[f"{name}.scale"] if value.ndim > 1 else value
-        for name, value in stored.items()
-        if not name.endswith(".scale")
-    }
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from asr.errors import DataError
+from asr.errors import DataError, UsageError
 from asr.files import write_whole
 from asr.models.acoustic import AcousticConfig, AcousticModel
 
@@ -49,6 +49,22 @@ def load(
     except Exception as error:  # torch raises many types for a damaged file
         raise DataError(f"{path} cannot be read as a checkpoint; remove it to start the run again") from error
     return content
+
+
+def check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Raise UsageError where the run in a folder has another ``config``, other ``options`` or other ``words``."""
+    for part in ("config", "options"):
+        changed = [name for name, value in wanted[part].items() if _listed(found[part].get(name)) != _listed(value)]
+        if changed:
+            raise UsageError(
+                f"{folder} has a run with other settings ({', '.join(changed)}); give the same ones, or another folder"
+            )
+    if found["words"] != wanted["words"]:
+        raise UsageError(f"{folder} has a run on other text; give the same text, or another folder")
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def averaged_model(folder: Path) -> AcousticModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +104,7 @@ def train_language_model(
     found = checkpoint.load(folder, fabric.device, NEEDED)
     step = 0
     if found is not None:
-        _same(found, description, folder)
+        checkpoint.check_same(found, description, folder)
         network.load_state_dict(found["network"])
         optimiser.load_state_dict(found["optimiser"])
         batches.restore(found["batches"])
@@ -165,21 +165,6 @@ def perplexity(network: LanguageModelNetwork, ids: np.ndarray) -> float:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def _same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    for part in ("config", "options"):
-        changed = [name for name, value in wanted[part].items() if _listed(found[part].get(name)) != _listed(value)]
-        if changed:
-            raise UsageError(
-                f"{folder} has a run with other settings ({', '.join(changed)}); give the same ones, or another folder"
-            )
-    if found["words"] != wanted["words"]:
-        raise UsageError(f"{folder} has a run on other text; give the same text, or another folder")
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def trained_parameters(network: LanguageModelNetwork) -> int:

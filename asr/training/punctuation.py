@@ -92,7 +92,7 @@ def train_punctuation(
     step, spent = 0, 0.0
     found = checkpoint.load(folder, "cpu", NEEDED)
     if found is not None:
-        _same(found, description, folder)
+        checkpoint.check_same(found, description, folder)
         network.load_state_dict(found["network"])
         for optimiser, values in zip(optimisers, found["optimiser"], strict=True):
             optimiser.load_state_dict(values)
@@ -132,7 +132,7 @@ def train_punctuation(
             spent = time.monotonic() - begun
             last = spent >= 60 * options.minutes or interrupted()
             if step % report_every == 0 or last:
-                speed = counted * len(rows.words.flatten()) / max(1e-3, spent - since)
+                speed = counted * batches.rows * options.steps / max(1e-3, spent - since)
                 measured = held_out_scores(network, text) if last or step % (10 * report_every) == 0 else None
                 report(PunctuationProgress(step, spent / 60, total / counted, speed, measured))
                 total, counted, since = 0.0, 0, spent
@@ -195,14 +195,3 @@ def export_punctuation(network: PunctuationNetwork, text: PunctuationText, folde
     parameters = sum(value.size for value in weights.values())
     sizes = {"size": network.config.size, "layers": network.config.layers, "parameters": parameters}
     write_tagger(folder, text.words, text.forms, text.names, network.config.look_ahead, weights, {**sizes, **about})
-
-
-def _same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    for part in ("config", "options"):
-        changed = [name for name, value in wanted[part].items() if found[part].get(name) != value]
-        if changed:
-            raise UsageError(
-                f"{folder} has a run with other settings ({', '.join(changed)}); give the same ones, or another folder"
-            )
-    if found["words"] != wanted["words"]:
-        raise UsageError(f"{folder} has a run on other text; give the same text, or another folder")

@@ -7,19 +7,19 @@ backward network, so that it can follow live speech). Its state is a value that 
 
 from __future__ import annotations
 
-import io
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.errors import ModelError
 from asr.files import Description, write_description
+from asr.words.packed_weights import pack_weights, sigmoid, unpack_weights
 
 FORMAT = 1
 KIND = "punctuation"
@@ -77,7 +77,7 @@ class Tagger:
             raise description.wrong(f"it was trained for the marks {description.value('marks')!r}, not {list(MARKS)!r}")
         contents = {name: description.verified(name) for name in (WEIGHTS, WORDS, FORMS, NAMES)}
         try:
-            look_ahead, weights = int(description.value("look_ahead")), _unpacked(contents[WEIGHTS])
+            look_ahead, weights = int(description.value("look_ahead")), unpack_weights(contents[WEIGHTS])
             forms = {form.lower(): form for form in contents[FORMS].decode("utf-8").split()}
             names = frozenset(contents[NAMES].decode("utf-8").split())
             words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
@@ -169,7 +169,7 @@ class Tagger:
         size = state.hidden.shape[1]
         for layer, (given, recurrent, bias) in enumerate(self._matrices):
             gates = x @ given + state.hidden[layer] @ recurrent + bias
-            enter, forget, leave = (_sigmoid(gates[k * size : (k + 1) * size]) for k in (0, 1, 3))
+            enter, forget, leave = (sigmoid(gates[k * size : (k + 1) * size]) for k in (0, 1, 3))
             cell.append(forget * state.cell[layer] + enter * np.tanh(gates[2 * size : 3 * size]))
             x = leave * np.tanh(cell[-1])
             hidden.append(x)
@@ -207,16 +207,7 @@ def write_tagger(
 ) -> None:
     """Write a folder, matrices in 8 bits with a scale per row; `config.json` with the checksums is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed: dict[str, Any] = {}
-    for name, value in weights.items():
-        if value.ndim < 2:
-            packed[name] = value.astype(np.float32)
-            continue
-        scale = np.maximum(np.abs(value).max(axis=1, keepdims=True), 1e-12) / 127
-        packed[name], packed[f"{name}.scale"] = np.rint(value / scale).astype(np.int8), scale.astype(np.float32)
-    content = io.BytesIO()
-    np.savez_compressed(content, **packed)
-    (folder / WEIGHTS).write_bytes(content.getvalue())
+    (folder / WEIGHTS).write_bytes(pack_weights(weights))
     for name, lines in ((WORDS, words), (FORMS, forms), (NAMES, names)):
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     about = {
@@ -228,17 +219,3 @@ def write_tagger(
         **about,
     }
     write_description(folder, about, (WEIGHTS, WORDS, FORMS, NAMES))
-
-
-def _unpacked(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        stored = {name: archive[name] for name in archive.files}
-    return {
-        name: value * stored[f"{name}.scale"] if value.ndim > 1 else value
-        for name, value in stored.items()
-        if not name.endswith(".scale")
-    }
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5
