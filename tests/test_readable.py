@@ -22,7 +22,7 @@ from asr.words.readable import ReadableText
 
 WORDS = (
     "one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four "
-    "third london cat the seen i i'm mister doctor smith what is for to you so"
+    "third london cat the seen i i'm mister doctor smith what is for to you so t v a street numbers"
 ).split()
 
 
@@ -56,6 +56,9 @@ def written(readable: ReadableText, text: str) -> str:
         ("i live in the united states", "I live in the United States."),
         ("he came at five p m", "He came at 5 p.m."),
         ("i met mister smith", "I met Mr. Smith."),
+        ("take the second street on the left", "Take the second street on the left."),
+        ("i saw it on t v", "I saw it on TV."),
+        ("my numbers for one seven to nine zero five six", "My number's 41729056."),
         ("", ""),
     ],
 )

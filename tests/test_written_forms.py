@@ -12,7 +12,8 @@ from asr.words.written_forms import SETTLING_WORDS, settled, written_forms
 TABLE = ROOT / "benchmarks/written_forms.tsv"
 WORDS = (
     "one two three twenty hundred thousand and point a zero first second five oh minus of million nineteen four third "
-    "for to won double may the fifth percent dollars p m at in flight mister doctor smith london cat seen street"
+    "for to won double may the fifth percent dollars p m at in flight mister doctor smith london cat seen street i "
+    "numbers"
 ).split()
 
 
@@ -48,6 +49,20 @@ def test_the_table_of_phrases() -> None:
 )
 def test_text_without_numbers_stays(text: str) -> None:
     assert written(text) == text
+
+
+@pytest.mark.parametrize(
+    ("spoken", "form"),
+    [
+        ("my numbers for one seven to nine zero five six", "my number's 41729056"),
+        ("the numbers four and five", "the numbers four and five"),
+        ("the numbers one two three", "the numbers 123"),
+        ("in world war two", "in world war II"),
+        ("his t v set", "his TV set"),
+    ],
+)
+def test_words_that_are_written_otherwise_in_context(spoken: str, form: str) -> None:
+    assert written(spoken) == form
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=16), st.data())

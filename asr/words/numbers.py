@@ -23,6 +23,15 @@ ORDINALS = ORDINAL_ONES | ORDINAL_TEENS | ORDINAL_TENS
 ORDINAL_SCALES = {"hundredth": 100, "thousandth": 1_000, "millionth": 10**6}
 DECADES = {f"{word[:-1]}ies": number for word, number in TENS.items()}
 REPEATS = {"double": 2, "triple": 3}
+CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
+UNITS = frozenset(
+    """kilometer kilometers kilometre kilometres meter meters metre metres centimeter centimeters centimetre centimetres
+    millimeter millimeters mile miles inch inches foot feet yard yards gram grams kilogram kilograms kilo kilos
+    pound pounds ounce ounces ton tons liter liters litre litres milliliter milliliters gallon gallons degree degrees
+    volt volts watt watts kilowatt kilowatts hertz kilohertz megahertz gigahertz bit bits byte bytes kilobyte kilobytes
+    megabyte megabytes gigabyte gigabytes terabyte terabytes cent cents pence tablespoon tablespoons teaspoon teaspoons
+    acre acres calories""".split()
+)
 HOMOPHONES = {"for": 4, "to": 2, "too": 2, "won": 1, "ate": 8}
 RARE_HOMOPHONES = frozenset(("won", "ate"))  # hardly ever said between two digits
 LEAST_DIGITS = 3  # that are said one by one to be written as one number
@@ -193,3 +202,10 @@ def _below_thousand(words: Sequence[str], start: int, article: bool = True) -> N
     if rest is None or (rest.end < len(words) and words[rest.end] == "hundred"):
         return Number(100 * first.value, place)
     return Number(100 * first.value + rest.value, rest.end)
+
+
+def ordinal_ending(value: int) -> str:
+    """The letters after an ordinal in figures, as th in 11th."""
+    if value % 100 in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from asr.streaming.results import Result, Word
-from asr.words.tagger import ENDINGS, Tag, Tagger, TaggerState
-from asr.words.written_forms import TITLES, settled, written_forms
+from asr.words.abbreviations import TITLES, is_letter
+from asr.words.numbers import ORDINAL_ONES
+from asr.words.tagger import ENDINGS, LOWER, Tag, Tagger, TaggerState
+from asr.words.written_forms import STREETS, settled, written_forms
 
 ALWAYS_CAPITAL = frozenset(("i", "i'm", "i'll", "i've", "i'd"))
 NEEDS_NEXT = frozenset((*TITLES, "doctor"))  # written by whether a name follows
@@ -84,16 +86,15 @@ class ReadableText:
 
     def _written(self, words: Sequence[Word], tags: Sequence[Tag], sentence_open: bool) -> tuple[Word, ...]:
         texts = [word.text for word in words]
-        forms = {
-            form.start: form for form in written_forms(texts, lambda k: self._cased(texts[k], tags[k]) != texts[k])
-        }
+        cased = self._cased(texts, tags)
+        forms = {form.start: form for form in written_forms(texts, lambda k: cased[k] != texts[k])}
         found: list[Word] = []
         place = 0
         while place < len(words):
             form = forms.get(place)
             end = place + 1 if form is None else form.end
-            text = self._cased(texts[place], tags[place]) if form is None else form.text
-            if not sentence_open or texts[place] in NEEDS_NEXT:
+            text = cased[place] if form is None else form.text
+            if texts[place] in NEEDS_NEXT or (not sentence_open and text.islower()):  # iPhone stays
                 text = text[:1].upper() + text[1:]
             mark = tags[end - 1].mark
             sentence_open = mark not in ENDINGS
@@ -101,16 +102,26 @@ class ReadableText:
             place = end
         return tuple(found)
 
-    def _cased(self, word: str, tag: Tag) -> str:
-        if word in ALWAYS_CAPITAL:
-            return "I" + word[1:]
-        return self._tagger.written(word, tag.shape)
+    def _cased(self, words: Sequence[str], tags: Sequence[Tag]) -> list[str]:
+        """The words with capitals, but for those that begin a sentence."""
+        cased: list[str] = []
+        for word, tag in zip(words, tags, strict=True):
+            street = word in STREETS and cased and cased[-1] in ORDINAL_ONES  # the second street on the left
+            text = self._tagger.written(word, LOWER if street else tag.shape)
+            cased.append("I" + word[1:] if word in ALWAYS_CAPITAL else text)
+        return cased
 
     @staticmethod
     def _fixed(committed: Sequence[Word], tagged: int) -> int:
-        """How many leading words no later word can change: they have their tags, and are in no open number."""
+        """How many leading words no later word can change: they have their tags, and are in no open form."""
         texts = [word.text for word in committed]
         fixed = min(tagged, settled(texts))
-        while fixed and (texts[fixed - 1] in NEEDS_NEXT or (fixed > 1 and texts[fixed - 2] in NEEDS_NEXT)):
-            fixed -= 1  # of mister and missus brown the first one waits for the second
+        while fixed and (
+            is_letter(texts[fixed - 1])
+            or texts[fixed - 1] in NEEDS_NEXT
+            or (
+                fixed > 1 and texts[fixed - 2] in NEEDS_NEXT
+            )  # of mister and missus brown the first waits for the second
+        ):
+            fixed -= 1
         return fixed

@@ -129,12 +129,12 @@ class Tagger:
 
     def written(self, word: str, shape: int) -> str:
         """A word in normal form with the capitals of a shape; a name has one in any case."""
-        stem, mark, ending = word.partition("'")
+        stem = word.removesuffix("'s")
         if shape == LOWER and stem not in self.names:
             return word
         if shape == UPPER:
-            return stem.upper() + mark + ending
-        return self.forms.get(word) or self.forms.get(stem, stem[:1].upper() + stem[1:]) + mark + ending
+            return stem.upper() + word[len(stem) :]
+        return self.forms.get(word) or self.forms.get(stem, capitalised(stem)) + word[len(stem) :]
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -184,6 +184,14 @@ class Tagger:
     def _tag(output: np.ndarray) -> Tag:
         marks = len(MARKS)
         return Tag(MARKS[int(output[:marks].argmax())], int(output[marks:].argmax()))
+
+
+def capitalised(word: str) -> str:
+    """A word with a capital, as London; in Irish and Scottish names with two, as O'Brien, McDonald."""
+    for prefix in ("o'", "mc"):
+        if word.startswith(prefix) and len(word) > len(prefix) + 2 and word not in ("o'clock", "o'er"):
+            return prefix.capitalize() + word[len(prefix) :].capitalize()
+    return word[:1].upper() + word[1:]
 
 
 def suffix_id(word: str, classes: int) -> int:

@@ -1,4 +1,4 @@
-"""The written forms of numbers, dates, times, money and titles in text as it is spoken (inverse text normalisation).
+"""The written forms of numbers, dates, times and money in text as it is spoken (inverse text normalisation).
 
 A pure function of the words of an utterance, whose forms are settled, for live text, once a few words without numbers
 have followed.
@@ -9,38 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from asr.words.abbreviations import ARTICLES, TITLES, Text, is_letter, letters, title, word_at
+from asr.words.dates import PRONOUNS, date, time, year
 from asr.words.numbers import (
     CORE,
-    DECADES,
+    CURRENCIES,
     HOMOPHONES,
     ONES,
     REPEATS,
     SCALES,
-    TEENS,
+    UNITS,
     ZEROS,
     Number,
     cardinal,
     digits,
     ordinal,
+    ordinal_ending,
     pair,
 )
 
-MONTHS = frozenset("january february march april may june july august september october november december".split())
-VERBS = frozenset(("may", "march"))  # months that are verbs, too
-PRONOUNS = frozenset("i you he she it we they who that which".split())
-YEAR_BEFORE = MONTHS | frozenset("in since by from until till before after year during of to and between circa".split())
-TIME_BEFORE = frozenset("at by until till before after around".split())
-TIME_AFTER = frozenset("train bus flight news show".split())
-CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 CENTS = frozenset(("cent", "cents"))
-UNITS = frozenset(
-    """kilometer kilometers kilometre kilometres meter meters metre metres centimeter centimeters centimetre centimetres
-    millimeter millimeters mile miles inch inches foot feet yard yards gram grams kilogram kilograms kilo kilos
-    pound pounds ounce ounces ton tons liter liters litre litres milliliter milliliters gallon gallons degree degrees
-    volt volts watt watts kilowatt kilowatts hertz kilohertz megahertz gigahertz bit bits byte bytes kilobyte kilobytes
-    megabyte megabytes gigabyte gigabytes terabyte terabytes cent cents pence tablespoon tablespoons teaspoon teaspoons
-    acre acres calories""".split()
-)
 FEET = frozenset("on my your his her its our their these those".split())  # before feet that measure nothing
 LABELS = frozenset(
     """page pages chapter number question gate platform room route highway interstate exit area apartment suite flat
@@ -53,13 +41,13 @@ NEVER_FIRST = frozenset(
 LETTERED = frozenset("apartment suite flat gate room unit building".split())
 STREETS = frozenset("street avenue road lane drive boulevard court place square terrace".split())
 POINT_BEFORE = frozenset(("minus", "negative", "is", "was", "about", "of", "by", "than"))
-TITLES = {"mister": "mr.", "missus": "mrs."}
-ARTICLES = frozenset("the a an my your his her our their this that no any every each what which".split())
 NO_STREETS = frozenset(  # words that are in no name of one
     "the a an and or of in on at to from for by with is are was were other more new men people".split()
 )
 # Words that a number after them may change, or make a part of itself; others stay as they are whatever follows.
-MAYBE = frozenset(("a", "minus", "negative", "point", "and", *HOMOPHONES, *REPEATS, *TITLES, "doctor"))
+MAYBE = frozenset(("a", "minus", "negative", "point", "and", "numbers", *HOMOPHONES, *REPEATS, *TITLES, "doctor"))
+LONG_DIGITS = 5  # that one number has, as that of a telephone: "my numbers ..." before them is "my number's ..."
+WORLD_WARS = {"one": "I", "two": "II", "three": "III"}
 SETTLING_WORDS = 3  # words without numbers after which a number does not change any more
 
 
@@ -76,8 +64,8 @@ def written_forms(words: Sequence[str], is_name: Callable[[int], bool] | None = 
 
     Args:
         words: of an utterance, in normal form.
-        is_name: tells of a word's place whether it is a name, for titles; by default any word but those that follow a
-            title seldom.
+        is_name: tells of a word's place whether it is a name, for titles and initials; by default any word but those
+            that seldom follow a title.
     """
     found: list[Written] = []
     place = 0
@@ -92,7 +80,17 @@ def written_forms(words: Sequence[str], is_name: Callable[[int], bool] | None = 
 
 
 def settled(words: Sequence[str]) -> int:
-    """How many leading words of an unfinished utterance are written the same whatever follows."""
+    """How many leading words of an unfinished utterance are written the same whatever follows.
+
+    Titles are not: they wait for the word after them.
+    """
+    end = _numbers_settled(words)
+    while end and is_letter(words[end - 1]):  # more of them may follow
+        end -= 1
+    return end
+
+
+def _numbers_settled(words: Sequence[str]) -> int:
     count = len(words)
     active = [False] * (count + 1)
     for place in range(count - 1, -1, -1):
@@ -111,35 +109,19 @@ def settled(words: Sequence[str]) -> int:
 def _at(words: Sequence[str], place: int, is_name: Callable[[int], bool]) -> Written | None:
     word = words[place]
     if word in TITLES or word == "doctor":
-        return _title(words, place, is_name)
-    if word not in CORE and word not in MAYBE:
-        return None
-    for read in (_toll_free, _time, _date, _digits, _percent_or_money, _year, _labelled, _house, _ordinal, _cardinal):
+        text = title(words, place, is_name)
+        return None if text is None else Written(place, text[1], text[0])
+    for read in READERS if word in CORE or word in MAYBE else ():
         text = read(words, place)
         if text is not None:
             return Written(place, text[1], text[0])
-    return None
-
-
-def _word(words: Sequence[str], place: int) -> str:
-    return words[place] if 0 <= place < len(words) else ""
-
-
-def _title(words: Sequence[str], place: int, is_name: Callable[[int], bool]) -> Written | None:
-    word, following = words[place], _word(words, place + 1)
-    if word == "doctor":
-        named = following and _word(words, place - 1) not in ARTICLES and is_name(place + 1)
-        return Written(place, place + 1, "dr.") if named and following not in ("and", "said") else None
-    several = following == "and" and _word(words, place + 2) in TITLES
-    return Written(place, place + 1, TITLES[word]) if several or (following and is_name(place + 1)) else None
-
-
-Text = tuple[str, int] | None  # what is written, and one past the last word of it
+    text = letters(words, place, is_name) if is_letter(word) else None
+    return None if text is None else Written(place, text[1], text[0])
 
 
 def _toll_free(words: Sequence[str], place: int) -> Text:
     first = place + (words[place] == "one")
-    if _word(words, first) not in ONES or _word(words, first + 1) != "hundred":
+    if word_at(words, first) not in ONES or word_at(words, first + 1) != "hundred":
         return None
     rest = digits(words, first + 2)
     if rest is None or len(rest[0]) != 7:
@@ -147,89 +129,12 @@ def _toll_free(words: Sequence[str], place: int) -> Text:
     return f"{'1-' if first > place else ''}{ONES[words[first]]}00-{rest[0][:3]}-{rest[0][3:]}", rest[1]
 
 
-def _time(words: Sequence[str], place: int) -> Text:
-    hour = ONES.get(words[place]) or TEENS.get(words[place]) or 0
-    if not 1 <= hour <= 12:
-        return None
-    both = pair(words, place)
-    if both is not None and both[1].value % 100 < 60 and both[0] == hour:
-        end, minutes = both[1].end, both[1].value % 100
-        half = _half_of_day(words, end)
-        morning = words[end : end + 2] in (["in", "the"], ("in", "the")) and _word(words, end + 2) in (
-            "morning",
-            "afternoon",
-            "evening",
-        )
-        following = _word(words, end)
-        counted = following in SCALES or following in CURRENCIES or following in ("hundred", "percent", "point")
-        if half is not None:
-            return f"{hour}:{minutes:02d} {half[0]}", half[1]
-        if (_word(words, place - 1) in TIME_BEFORE and not counted) or morning or following in TIME_AFTER:
-            return f"{hour}:{minutes:02d}", end
-        return None
-    half = _half_of_day(words, place + 1)
-    return None if half is None else (f"{hour} {half[0]}", half[1])
-
-
-def _half_of_day(words: Sequence[str], place: int) -> Text:
-    first, second = _word(words, place), _word(words, place + 1)
-    if first in ("a", "p") and second == "m":
-        return f"{first}.m.", place + 2
-    if first == "pm" or (first == "am" and second not in PRONOUNS):
-        return f"{first[0]}.m.", place + 1
-    return None
-
-
-def _date(words: Sequence[str], place: int) -> Text:
-    before = _word(words, place - 1)
-    month = _word(words, place - 2) if before == "the" else before
-    after_month = month in MONTHS and not (
-        month in VERBS and _word(words, place - 2 - (before == "the")) in PRONOUNS | {"to"}
-    )
-    day = ordinal(words, place)
-    if day is not None and day.value <= 31:
-        text = f"{day.value}{_ending(day.value)}"
-        if after_month:
-            year = _full_year(words, day.end)
-            return (text, day.end) if year is None else (f"{text}, {year[0]}", year[1])
-        if _word(words, day.end) == "of" and _word(words, day.end + 1) in MONTHS:
-            return text, day.end
-        return None
-    if not after_month or before == "the":
-        return None
-    number = cardinal(words, place)
-    day = number if number is not None and number.value <= 31 else None
-    year = _full_year(words, day.end) if day else None
-    if day and year is not None:
-        return f"{day.value}, {year[0]}", year[1]
-    year = _full_year(words, place)
-    if year is not None:
-        return str(year[0]), year[1]
-    if day is None or month in VERBS or day.scale > 1:
-        return None
-    return str(day.value), day.end
-
-
-def _full_year(words: Sequence[str], place: int) -> tuple[int, int] | None:
-    """A year where there can be little else: as ``nineteen ninety five``, ``two thousand and five``."""
-    both = pair(words, place)
-    if both is not None and (11 <= both[0] < 20 or both[0] == 20):
-        return both[1].value, both[1].end
-    number = cardinal(words, place)
-    return (number.value, number.end) if number is not None and _may_be_a_year(number.value) else None
-
-
-def _may_be_a_year(value: int) -> bool:
-    """Of a number said with hundred or thousand."""
-    return 2_000 <= value < 2_100 or value in range(1_100, 2_000, 100)
-
-
 def _digits(words: Sequence[str], place: int) -> Text:
     found = digits(words, place)
     if found is None:
         return None
     text, end = found
-    if _word(words, end) in SCALES or _word(words, end) == "hundred":
+    if word_at(words, end) in SCALES or word_at(words, end) == "hundred":
         return None
     if len(text) == 7:
         return f"{text[:3]}-{text[3:]}", end
@@ -238,28 +143,40 @@ def _digits(words: Sequence[str], place: int) -> Text:
     return text, end
 
 
+def _number_is(words: Sequence[str], place: int) -> Text:
+    """What sounds like ``numbers`` before the digits of one number."""
+    found = digits(words, place + 1) if words[place] == "numbers" else None
+    return ("number's", place + 1) if found is not None and len(found[0]) >= LONG_DIGITS else None
+
+
+def _world_war(words: Sequence[str], place: int) -> Text:
+    if word_at(words, place - 2) != "world" or word_at(words, place - 1) != "war" or words[place] not in WORLD_WARS:
+        return None
+    return WORLD_WARS[words[place]], place + 1
+
+
 def _percent_or_money(words: Sequence[str], place: int) -> Text:
     sign, first = ("-", place + 1) if words[place] in ("minus", "negative") else ("", place)
     amount = _amount(words, first)
-    if amount is None or (sign and _word(words, place - 1) in CORE):
+    if amount is None or (sign and word_at(words, place - 1) in CORE):
         return None
     text, end, exact = amount
-    following = _word(words, end)
+    following = word_at(words, end)
     if following == "percent":
         return f"{sign}{text}%", end + 1
-    if following == "per" and _word(words, end + 1) == "cent":
+    if following == "per" and word_at(words, end + 1) == "cent":
         return f"{sign}{text}%", end + 2
     if following not in CURRENCIES:
         return None
     if words[first] == "a" and following == "dollar" and exact is None:
         return None
     end, rest = end + 1, ""
-    cents_at = end + (_word(words, end) == "and")
+    cents_at = end + (word_at(words, end) == "and")
     cents = cardinal(words, cents_at) if exact is not None else None
     if cents is not None and cents.value < 100:
-        if _word(words, cents.end) in CENTS:
+        if word_at(words, cents.end) in CENTS:
             rest, end = f".{cents.value:02d}", cents.end + 1
-        elif cents_at == end and cents.value >= 10 and _word(words, cents.end) not in CORE:
+        elif cents_at == end and cents.value >= 10 and word_at(words, cents.end) not in CORE:
             rest, end = f".{cents.value:02d}", cents.end
     return f"{sign}{CURRENCIES[following]}{text}{rest}", end
 
@@ -267,7 +184,7 @@ def _percent_or_money(words: Sequence[str], place: int) -> Text:
 def _amount(words: Sequence[str], place: int) -> tuple[str, int, int | None] | None:
     """A number in figures, as 5, 2.5, 3.5 for three and a half, 1.2 million; its end; its value if it is whole."""
     number = cardinal(words, place)
-    if number is None and _word(words, place) in ZEROS:
+    if number is None and word_at(words, place) in ZEROS:
         number = Number(0, place + 1)
     if number is None:
         return None
@@ -278,7 +195,7 @@ def _amount(words: Sequence[str], place: int) -> tuple[str, int, int | None] | N
         text, end = f"{number.value}.5", number.end + 3
     else:
         return _figures(number), number.end, number.value
-    scale = _word(words, end)
+    scale = word_at(words, end)
     if scale in SCALES and scale != "thousand":
         return f"{text} {scale}", end + 1, None
     return text, end, None
@@ -286,45 +203,23 @@ def _amount(words: Sequence[str], place: int) -> tuple[str, int, int | None] | N
 
 def _fraction(words: Sequence[str], place: int) -> Text:
     """Digits after a point: ``point one four``, ``point oh``, ``point twelve``; more points as in a version."""
-    if _word(words, place) != "point":
+    if word_at(words, place) != "point":
         return None
     place, text = place + 1, ""
-    while _word(words, place) in ONES or _word(words, place) in ZEROS:
+    while word_at(words, place) in ONES or word_at(words, place) in ZEROS:
         text, place = text + str(ONES.get(words[place], 0)), place + 1
     if not text:
         number = cardinal(words, place)
-        if number is None or number.value >= 100 or _word(words, place) == "a":
+        if number is None or number.value >= 100 or word_at(words, place) == "a":
             return None
         text, place = str(number.value), number.end
     more = _fraction(words, place)
     return (text, place) if more is None else (f"{text}.{more[0]}", more[1])
 
 
-def _year(words: Sequence[str], place: int) -> Text:
-    both = pair(words, place)
-    before = _word(words, place - 1)
-    first = TEENS.get(words[place]) or (20 if words[place] == "twenty" else 0)
-    if first >= 10 and _word(words, place + 1) in DECADES:
-        return f"{first}{DECADES[words[place + 1]]}s", place + 2
-    if both is not None and first >= 10:
-        second = both[1].value % 100
-        sure = first >= 13 or second >= 60
-        row = second == first + 1  # eighteen, nineteen
-        if (sure and not row) or before in YEAR_BEFORE - {"to", "and", "of"}:
-            return str(both[1].value), both[1].end
-    number = cardinal(words, place)
-    if number is None or before not in YEAR_BEFORE - {"to", "and", "of"}:
-        return None
-    following = _word(words, number.end)
-    things = following.endswith("s") and following not in ("was", "is", "as")
-    if things or following in SCALES or following in UNITS or not _may_be_a_year(number.value):
-        return None
-    return str(number.value), number.end
-
-
 def _labelled(words: Sequence[str], place: int) -> Text:
     """A number that names something: ``flight three eighty``, ``version two point five``, ``apartment four b``."""
-    label = _word(words, place - 1)
+    label = word_at(words, place - 1)
     if label not in LABELS:
         return None
     number = cardinal(words, place)
@@ -336,9 +231,9 @@ def _labelled(words: Sequence[str], place: int) -> Text:
     both = pair(words, place)
     if both is not None and both[0] < 10:
         number = both[1]
-    if _word(words, number.end) in ("or", "of"):  # page two of them
+    if word_at(words, number.end) in ("or", "of"):  # page two of them
         return (str(number.value), number.end) if number.value >= 10 else None
-    letter = _word(words, number.end)
+    letter = word_at(words, number.end)
     if label in LETTERED and len(letter) == 1 and letter not in "ai":
         return f"{number.value}{letter.upper()}", number.end + 1
     return str(number.value), number.end
@@ -364,22 +259,22 @@ def _ordinal(words: Sequence[str], place: int) -> Text:
     number = ordinal(words, place)
     if number is None or number.value < 10:
         return None
-    before = _word(words, place - 1)
+    before = word_at(words, place - 1)
     if before in ("a", "an") and number.end == place + 1 and number.value >= 100:
         return None
     if words[place] == "a":
         return None
-    return f"{number.value:,}{_ending(number.value)}", number.end
+    return f"{number.value:,}{ordinal_ending(number.value)}", number.end
 
 
 def _cardinal(words: Sequence[str], place: int) -> Text:
     if words[place] in ("minus", "negative"):
         amount = _amount(words, place + 1)
-        if amount is None or _word(words, place - 1) in CORE:
+        if amount is None or word_at(words, place - 1) in CORE:
             return None
         return f"-{amount[0]}", amount[1]
     if words[place] == "point":
-        first = place == 0 or _word(words, place - 1) in POINT_BEFORE
+        first = place == 0 or word_at(words, place - 1) in POINT_BEFORE
         fraction = _fraction(words, place) if first else None
         return None if fraction is None else (f"0.{fraction[0]}", fraction[1])
     amount = _amount(words, place)
@@ -390,14 +285,14 @@ def _cardinal(words: Sequence[str], place: int) -> Text:
         if text.endswith(".5") and words[end - 1] == "half":
             return None  # two and a half
         return text, end
-    following = _word(words, end)
+    following = word_at(words, end)
     if following in CURRENCIES or following == "percent":
         return f"{text}", end
     if words[place] == "a" and value >= 10**6:
         return None
     if value < 10:
-        feet = following == "feet" and _word(words, place - 1) in FEET
-        after_foot = _word(words, place - 1) == "foot"
+        feet = following == "feet" and word_at(words, place - 1) in FEET
+        after_foot = word_at(words, place - 1) == "foot"
         measured = (following in UNITS and value > 1 and not feet) or after_foot
         return (text, end) if value and measured else None
     return text, end
@@ -410,7 +305,17 @@ def _figures(number: Number) -> str:
     return f"{number.value:,}"
 
 
-def _ending(value: int) -> str:
-    if value % 100 in (11, 12, 13):
-        return "th"
-    return {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
+READERS = (
+    _number_is,
+    _world_war,
+    _toll_free,
+    time,
+    date,
+    _digits,
+    _percent_or_money,
+    year,
+    _labelled,
+    _house,
+    _ordinal,
+    _cardinal,
+)
