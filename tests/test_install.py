@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from asr.decoding import native
+from asr.decoding.native.compiler import NAME, TARGETS, compile_library, sources_digest
+from asr.errors import RillError
+
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with the docs extra: pip install '.[docs]'")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TEXTS = [
@@ -89,7 +93,29 @@ def test_the_matrix_has_every_python():
     matrix = workflow["jobs"]["install"]["strategy"]["matrix"]
     classified = [name.rsplit(" ", 1)[1] for name in PROJECT["classifiers"] if ":: 3." in name]
     assert matrix["python"] == classified
-    assert matrix["os"] == workflow["jobs"]["build"]["strategy"]["matrix"]["os"] and len(matrix["os"]) == 4
+    assert [system["wheel"] for system in matrix["system"]] == list(TARGETS)
+    for text in (str(workflow["jobs"]["build"]), (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        assert re.search(r"for platform in (.*?); do", text)[1].split() == list(TARGETS)
+
+
+def test_a_library_of_other_sources_is_not_used(tmp_path):
+    digest = sources_digest()
+    assert native._loaded(tmp_path / "missing.so", digest) is None
+    (tmp_path / "foreign.so").write_bytes(b"a library of another system")
+    assert native._loaded(tmp_path / "foreign.so", digest) is None
+    compile_library(tmp_path / NAME)
+    loaded = native._loaded(tmp_path / NAME, digest)
+    assert loaded is not None and loaded.rill_record_size() == native.RECORD.itemsize
+    assert native._loaded(tmp_path / NAME, digest[::-1]) is None
+
+
+def test_without_a_compiler_it_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CC", "nothing")
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    monkeypatch.setenv("RILL_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(RillError, match="cannot be: no C compiler was found .*the package ziglang"):
+        native._compiled(sources_digest())
 
 
 def test_issue_forms_are_forms():

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import tempfile
-from ctypes import POINTER, c_double, c_float, c_int, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from asr.decoding.native.compiler import NAME, SOURCE, compile_library
+from asr.decoding.native.compiler import NAME, compile_library, sources_digest
 from asr.errors import RillError
 from asr.files import cache_folder
 
@@ -63,32 +62,39 @@ _SIGNATURES = {
     "rill_token_count": (c_uint32, [c_void_p]),
     "rill_records": (c_void_p, [c_void_p]),
     "rill_record_size": (c_uint32, []),
+    "rill_sources": (c_char_p, []),
 }
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library that was built with the package; in a checkout without one it is compiled once, into the cache.
+    """The library that was built with the package; without one of these sources it is compiled once, into the cache.
 
     Raises:
         RillError: there is none, and no compiler to make it.
     """
-    built = Path(__file__).with_name(NAME)
-    if not built.is_file():
-        built = _compiled()
-    loaded = ctypes.CDLL(str(built))
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(loaded, name)
-        function.restype, function.argtypes = result, arguments
-    if loaded.rill_record_size() != RECORD.itemsize:
-        raise RillError(f"{built} was built for another version of Rill; install Rill again")
+    digest = sources_digest()
+    loaded = _loaded(Path(__file__).with_name(NAME), digest) or _loaded(_compiled(digest), digest)
+    if loaded is None or loaded.rill_record_size() != RECORD.itemsize:
+        raise RillError("the beam search was built for another version of Rill; install Rill again")
     return loaded
 
 
-def _compiled() -> Path:
-    content = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]")))
+def _loaded(path: Path, digest: str) -> ctypes.CDLL | None:
+    """The library at a path; None where it is missing, for another machine, or made of other sources."""
+    try:
+        loaded = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):
+        return None
+    return loaded if loaded.rill_sources() == digest.encode() else None
+
+
+def _compiled(digest: str) -> Path:
     folder = cache_folder() or Path(tempfile.mkdtemp(prefix="rill-"))
-    path = folder / f"beam-{hashlib.sha256(content).hexdigest()[:32]}{Path(NAME).suffix}"
+    path = folder / f"beam-{digest}{Path(NAME).suffix}"
     if not path.is_file():
         partial = path.with_name(f".{os.getpid()}-{path.name}")
         try:

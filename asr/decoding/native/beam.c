@@ -536,3 +536,9 @@ EXPORT uint32_t rill_token_count(const State *state) { return state->count; }
 EXPORT const Record *rill_records(const State *state) { return state->records.all; }
 
 EXPORT uint32_t rill_record_size(void) { return sizeof(Record); }
+
+/* A digest of the sources, by whoever compiles them: see compiler.py. */
+#ifndef SOURCES
+#define SOURCES ""
+#endif
+EXPORT const char *rill_sources(void) { return SOURCES; }

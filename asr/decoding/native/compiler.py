@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,12 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("beam.c")
 NAME = "_beam.dll" if sys.platform == "win32" else "_beam.so"  # beside this file, once it is built
 FLAGS = ("-O3", "-std=c11", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DNDEBUG")
+TARGETS = {  # platform tags of wheels, and what ziglang calls these platforms; it compiles for all of them anywhere
+    "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
+    "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
+    "macosx_11_0_arm64": "aarch64-macos.11.0",
+    "win_amd64": "x86_64-windows-gnu",
+}
 
 
 def compiler() -> list[str] | None:
@@ -24,19 +31,39 @@ def compiler() -> list[str] | None:
         import ziglang  # noqa: F401
     except ImportError:
         return None
+    return ziglang_compiler()
+
+
+def ziglang_compiler() -> list[str]:
+    """The command of the compiler in PyPI's ``ziglang``."""
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
-def compile_library(target: Path) -> None:
+def sources_digest() -> str:
+    """A digest of the sources, which the library has in it, so that one of other sources is not used."""
+    content = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]")))
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def compile_library(target: Path, platform: str | None = None) -> None:
     """Compile the library.
+
+    Args:
+        target: the file to write.
+        platform: one of TARGETS, for which ziglang must be installed; None: this machine.
 
     Raises:
         OSError: there is no compiler, or it failed; the message says what it printed.
     """
-    command = compiler()
+    windows = sys.platform == "win32"
+    if platform is not None:
+        command: list[str] | None = [*ziglang_compiler(), "-target", TARGETS[platform], "-s"]
+        windows = platform.startswith("win")
+    else:
+        command = compiler()
     if command is None:
         raise OSError("no C compiler was found (CC, cc, gcc, clang, or the package ziglang)")
-    options = [*FLAGS, *([] if sys.platform == "win32" else ["-fPIC"]), "-o", str(target), str(SOURCE), "-lm"]
-    run = subprocess.run([*command, *options], capture_output=True, text=True)
+    options = [*FLAGS, f'-DSOURCES="{sources_digest()}"', *([] if windows else ["-fPIC"])]
+    run = subprocess.run([*command, *options, "-o", str(target), str(SOURCE), "-lm"], capture_output=True, text=True)
     if run.returncode:
         raise OSError(f"{' '.join(command)} failed: {(run.stderr or run.stdout).strip()[-500:]}")
