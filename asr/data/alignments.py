@@ -28,6 +28,7 @@ from asr.acoustic.forced_alignment import (
     ctc_states,
 )
 from asr.acoustic.phone_states import Biphones
+from asr.acoustic.precision import supports_bfloat16
 from asr.data.manifest import Manifest, Utterance, load_audio
 from asr.errors import DataError, RillError, UsageError
 from asr.words.tokens import PHONES, TokenTable
@@ -72,6 +73,8 @@ class PhoneAligner:
         self.network = network.to(device).eval()
         self.identity = identity
         self.device = torch.device(device)
+        # Twice as fast, where CPUs have it.
+        self._short = torch.bfloat16 if self.device.type == "cpu" and supports_bfloat16(self.device) else None
         self.biphones = biphones or ctc_states(network.config.phones)
         self._head = "states" if biphones else "phones"
         self.pronounce = pronounce
@@ -126,7 +129,8 @@ class PhoneAligner:
         for row, samples in enumerate(map(torch.as_tensor, audio)):
             scale = 1.0 if samples.is_floating_point() else FULL_SCALE
             padded[row, : len(samples)] = samples / scale
-        log_probs, _ = self.network(padded.to(self.device))
+        with torch.autocast(self.device.type, self._short, enabled=self._short is not None):
+            log_probs, _ = self.network(padded.to(self.device))
         scores = log_probs.states if self._head == "states" else ctc_scores(log_probs.phones)
         return align_batch(scores, frames, graphs, self.biphones)
 

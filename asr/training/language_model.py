@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr.acoustic.precision import supports_bfloat16
 from asr.errors import DataError, UsageError
 from asr.interrupt import deferred_interrupt
 from asr.lm.lstm import write_lstm_language_model
@@ -20,7 +21,7 @@ from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork, Lang
 from asr.training import checkpoint
 from asr.training.language_text import EncodedText, TextBatches
 from asr.training.optimiser import learning_rate, parameter_groups
-from asr.training.processes import open_device, supports_bfloat16
+from asr.training.processes import open_device
 
 NEEDED = ("config", "options", "words", "step", "network", "optimiser", "batches", "state")
 SAVE_SECONDS = 60.0

@@ -12,17 +12,10 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
+from asr.acoustic.precision import short_float
 from asr.errors import DataError, UsageError
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOSS_SCALE = 1_024.0  # in 16 bits: fixed, as a scale that adapts waits for the device at every step
-
-
-def supports_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 pays: arithmetic in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def open_device(device: str, patience_minutes: float = 30.0) -> Fabric:
@@ -45,18 +38,6 @@ def open_device(device: str, patience_minutes: float = 30.0) -> Fabric:
         return fabric
     except (ValueError, RuntimeError) as error:  # RuntimeError: a device that this machine lacks
         raise UsageError(f"device {device!r}: {str(error).splitlines()[0]}") from error
-
-
-def short_float(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type for matrix products, None for float32; raises UsageError for a precision there is not.
-
-    On CUDA float16, which the persistent kernels of cuDNN's LSTM need; on a CPU bfloat16 where it is in hardware.
-    """
-    if precision == "auto":
-        precision = "float16" if device.type == "cuda" else "bfloat16" if supports_bfloat16(device) else "float32"
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}; give auto, {', '.join(PRECISIONS)}")
-    return PRECISIONS[precision]
 
 
 class Team:
