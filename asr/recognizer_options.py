@@ -28,7 +28,7 @@ from asr.words.tagger import ENGLISH, Tagger
 if TYPE_CHECKING:
     from asr.streaming.runner import Decoder
 
-ENGINES = ("onnx", "int8", "torch")
+ENGINES = ("int8", "onnx", "torch")
 DECODERS = ("lm", "greedy")
 
 
@@ -38,8 +38,8 @@ class RecognizerOptions:
 
     Attributes:
         model: the name of a shipped model or the path of a model folder.
-        engine: ``onnx``; ``int8``, much faster, whose text may depend a little on the chunks; or ``torch`` (needs torch
-            installed).
+        engine: ``int8``, whose text may depend a little on the chunks; ``onnx``, several times slower, in fp32: the
+            same text for any chunks; or ``torch``, the same with torch, which must be installed.
         decoder: ``lm``: words of a lexicon, weighted by a language model; ``greedy``: the most probable character of
             each frame. ``lm`` by default, unless the model has no language model.
         lm: folder of another language model than the model's own; `asr lm build` makes one.
@@ -62,7 +62,7 @@ class RecognizerOptions:
     """
 
     model: str | Path = DEFAULT_MODEL
-    engine: str = "onnx"
+    engine: str = "int8"
     decoder: str | None = None
     lm: str | Path | None = None
     hotwords: str | Path | Mapping[str, float] | Iterable[str] | None = None

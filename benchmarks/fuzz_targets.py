@@ -170,11 +170,11 @@ def folder_targets(folder: Path) -> list[Target]:
     return [
         *(
             Target(f"language model: {name}", [files[name]], opened_language(name, signed=False))
-            for name in ("config.json", "graph.npz")
+            for name in ("config.json", "graph.packed")
         ),
         *(
             Target(f"language model, signed: {name}", [files[name]], opened_language(name, signed=True))
-            for name in ("graph.npz", "lexicon.txt")
+            for name in ("graph.packed", "lexicon.txt")
         ),
         *(
             Target(f"model: {name}", [(model / name).read_bytes()], opened_model(name))

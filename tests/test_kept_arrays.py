@@ -159,8 +159,8 @@ def test_a_stored_graph_is_the_graph(graph):
     plain, again = graph.unpacked(), Graph.unpack(graph.unpacked().packed())
     for column in ("counts", "phones", "words", "weights", "targets", "finals"):
         np.testing.assert_array_equal(getattr(again, column), getattr(plain, column))
-    broken = StoredGraph(graph.content[:-9], "of the broken one", "graph.npz")
-    with pytest.raises(ModelError, match="graph.npz is no decoding graph"):
+    broken = StoredGraph(lambda: graph.read()[:-9], "of the broken one", "graph.packed")
+    with pytest.raises(ModelError, match="graph.packed is no decoding graph"):
         compiled(broken)
 
 

@@ -99,13 +99,20 @@ def test_the_trie_is_as_described(pair):
     assert np.array_equal(packed.last[: BEGIN + 1], np.arange(BEGIN + 1))
     assert 0 in packed.backoff_values
     grams = {k: (k,) for k in range(BEGIN + 1)}
-    for context in range(contexts):
+    own = packed.contexts()
+    assert len(own) == contexts == len(packed.backoff_codes)
+    for context, ngram in enumerate(own):
         start, end = packed.children[context : context + 2]
-        assert (np.diff(packed.last[start:end].astype(int)) > 0).all()
-        grams |= {entry: (*grams[context], int(packed.last[entry])) for entry in range(start, end)}
+        assert end > start and (np.diff(packed.last[start:end].astype(int)) > 0).all()
+        grams |= {entry: (*grams[ngram], int(packed.last[entry])) for entry in range(start, end)}
     assert len(grams) == size and max(map(len, grams.values())) == model.order
-    for context, suffix in enumerate(packed.suffixes):
-        assert suffix == NO_CONTEXT if context <= BEGIN else grams[suffix] == grams[context][1:]
+    for ngram, suffix in zip(own, packed.suffixes, strict=True):
+        assert suffix == NO_CONTEXT if ngram <= BEGIN else grams[own[suffix]] == grams[ngram][1:]
+    for ngram, suffix in enumerate(packed.suffix_ngrams(), start=BEGIN + 1):
+        assert grams[suffix] == grams[ngram][1:]
+    marked = np.isin(np.arange(size), own)
+    for place, before in enumerate(packed.ranks):
+        assert before == marked[: 64 * place].sum()
     for array in vars(packed).values():
         assert array.flags.c_contiguous
 
@@ -147,7 +154,7 @@ def test_what_is_no_packed_model_is_refused(pair):
     middle = len(whole) // 2
     altered = whole[:middle] + bytes(byte ^ 85 for byte in whole[middle : middle + 99]) + whole[middle + 99 :]
     for content in (b"", b"hello", whole[: len(whole) // 2], other.getvalue(), altered):
-        with pytest.raises(ModelError, match="second.npz"):
+        with pytest.raises(ModelError, match="second.packed"):
             LargeNgrams.unpack(content, SECOND)
 
 
@@ -207,7 +214,7 @@ def test_damage_is_one_clear_error(small):
         (small / SECOND).unlink(missing_ok=True)
         if content is not None:
             (small / SECOND).write_bytes(content)
-        with pytest.raises(ModelError, match="second.npz.*asr lm build"):
+        with pytest.raises(ModelError, match="second.packed.*asr lm build"):
             LanguageModel.open(small, PHONE_TABLE).second.open()
 
 

@@ -37,7 +37,7 @@ class RecognitionOptions:
     """Which model recognises, and how."""
 
     model: Model = None
-    engine: Annotated[str, typer.Option(help="onnx, int8 (faster), or torch.")] = "onnx"
+    engine: Annotated[str, typer.Option(help="int8, onnx (slower; exact for any chunks), or torch.")] = "int8"
     decoder: Annotated[str | None, typer.Option(help="lm, or greedy. (default: lm if there is a language model)")] = (
         None
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,19 +15,12 @@ if TYPE_CHECKING:
     from asr.server.run import Address
 
 
-@dataclass(frozen=True)
-class ServedOptions(RecognitionOptions):
-    """Which model recognises, and how; int8 unless another engine is asked for."""
-
-    engine: Annotated[str, typer.Option(help="int8, onnx (exact for any chunks), or torch.")] = "int8"
-
-
 @grouped
 def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.")] = 8_000,
-    recognition: ServedOptions,
+    recognition: RecognitionOptions,
     text: TextOptions,
     endpoints: EndpointOptions,
     max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,

@@ -211,6 +211,5 @@ def _flat(values: np.ndarray, kind: type) -> np.ndarray:
 
 
 def _ngrams(given: LargeNgrams) -> Ngrams:
-    names = ("last", "prob_codes", "prob_values", "backoff_codes", "backoff_values", "children", "suffixes")
-    pointers = {name: getattr(given, name).ctypes.data for name in names}
-    return Ngrams(**pointers, contexts=len(given.suffixes), words=given.vocabulary)
+    pointers = {name: array.ctypes.data for name, array in vars(given).items()}
+    return Ngrams(**pointers, words=given.vocabulary)

@@ -47,17 +47,12 @@ def compiled(graph: Graph | StoredGraph) -> CompiledGraph:
 def _arrays(graph: Graph) -> Arrays:
     if int(graph.phones.max(initial=0)) >= MOST_PHONES:
         raise ModelError(f"a decoding graph can have {MOST_PHONES - 1} phones, not {int(graph.phones.max())}")
+    graph = graph.silent_first()
     first = np.zeros(len(graph.counts) + 1, np.uint32)
     np.cumsum(graph.counts, out=first[1:])
     arcs = np.empty(len(graph.phones), ARC)
     arcs["target"], arcs["weight"] = graph.targets, graph.weights
     arcs["label"] = graph.words.astype(np.uint32) * MOST_PHONES + graph.phones.astype(np.uint32)
-    silent = graph.phones == 0
-    sources = np.repeat(np.arange(len(graph.counts)), graph.counts)
-    # Those that read nothing come first, so that the others need not be looked at to follow them.
-    late = silent[1:] & ~silent[:-1] & (sources[1:] == sources[:-1])
-    if late.any():
-        arcs = arcs[np.argsort(sources * 2 + ~silent, kind="stable")]
     arrays: Mapping[str, np.ndarray] = {
         "start": np.array([graph.start], np.uint32),
         "first": first,

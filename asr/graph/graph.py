@@ -6,18 +6,17 @@ network, which would triple it, is made by the beam search as it goes along.
 
 from __future__ import annotations
 
-import io
 import struct
-import zipfile
-import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from asr.errors import ModelError
+from asr.graph.packed_arrays import pack_arrays, unpack_arrays
 
-FORMAT = 2
+FORMAT = 3
 WEIGHT_STEP = 1 / 64  # of a stored weight, in nats
 NO_WEIGHT = 32_767  # stored: a state where no sentence ends
 # States and arcs in OpenFst's files of type "const" (fst/const-fst.h)
@@ -75,17 +74,17 @@ class Graph:
     def unpack(cls, content: bytes, name: object = "it") -> Graph:
         """Read what `packed` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
         try:
-            with np.load(io.BytesIO(content)) as archive:
-                if int(archive["format"]) != FORMAT:
-                    raise ModelError(
-                        f"{name} has format {archive['format']}, not {FORMAT}; build it again with 'asr lm build'"
-                    )
-                columns = {column: archive[column] for column in COLUMNS}
-        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            columns = unpack_arrays(content)
+            if int(columns["format"]) != FORMAT:
+                raise ModelError(
+                    f"{name} has format {columns['format']}, not {FORMAT}; build it again with 'asr lm build'"
+                )
+            columns = {column: columns[column] for column in COLUMNS}
+        except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{name} is no decoding graph ({error}); build it again with 'asr lm build'") from error
-        sources = np.repeat(np.arange(len(columns["counts"]), dtype=np.int32), columns["counts"])
         finals = columns["finals"] * np.float32(WEIGHT_STEP)
         finals[columns["finals"] == NO_WEIGHT] = np.inf
+        sources = np.repeat(np.arange(len(columns["counts"]), dtype=np.int32), columns["counts"])
         return cls(
             int(columns["start"]),
             columns["counts"],
@@ -98,22 +97,37 @@ class Graph:
         )
 
     def packed(self) -> bytes:
-        """The graph as bytes: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, deflated."""
-        sources = np.repeat(np.arange(len(self.counts)), self.counts)
-        content = io.BytesIO()
-        np.savez_compressed(
-            content,
-            format=FORMAT,
-            start=self.start,
-            counts=self.counts.astype(np.uint16),
-            finals=_steps(self.finals),
-            phones=self.phones.astype(np.uint8),
-            words=_planes(self.words),
-            weights=_steps(self.weights),
-            targets=_planes(self.targets - sources),
-            word_starts=np.packbits(self.word_starts),
-        )
-        return content.getvalue()
+        """The graph as bytes: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, compressed."""
+        return self.silent_first()._packed()
+
+    def silent_first(self) -> Graph:
+        """The same graph, in which the arcs of a state that read nothing come first: a search follows them first."""
+        silent, sources = self.phones == 0, self.sources()
+        late = silent[1:] & ~silent[:-1] & (sources[1:] == sources[:-1])
+        if not late.any():
+            return self
+        order = np.argsort(sources * 2 + ~silent, kind="stable")
+        moved = {name: getattr(self, name)[order] for name in ("phones", "words", "weights", "targets")}
+        return replace(self, **moved)
+
+    def sources(self) -> np.ndarray:
+        """(A,) the state that each arc leaves."""
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
+
+    def _packed(self) -> bytes:
+        sources = self.sources()
+        columns = {
+            "format": np.array(FORMAT),
+            "start": np.array(self.start),
+            "counts": self.counts.astype(np.uint16),
+            "finals": _steps(self.finals),
+            "phones": self.phones.astype(np.uint8),
+            "words": _planes(self.words),
+            "weights": _steps(self.weights),
+            "targets": _planes(self.targets - sources),
+            "word_starts": np.packbits(self.word_starts),
+        }
+        return pack_arrays(columns)
 
     def unpacked(self) -> Graph:
         """The graph itself, as for a `StoredGraph`."""
@@ -127,15 +141,15 @@ class Graph:
 
 @dataclass(frozen=True)
 class StoredGraph:
-    """A graph as `Graph.packed` made it: it is unpacked when needed, which a graph that is kept compiled seldom is."""
+    """A file that holds what `Graph.packed` made, read when needed: a graph that is kept compiled seldom is."""
 
-    content: bytes
-    checksum: str  # of the content
+    read: Callable[[], bytes]  # its verified content; raises ModelError
+    checksum: str  # SHA-256 of the file
     name: object  # of the file, for messages
 
     def unpacked(self) -> Graph:
-        """The graph; raises ModelError when the content is none."""
-        return Graph.unpack(self.content, self.name)
+        """The graph; raises ModelError when the file is missing, altered or none."""
+        return Graph.unpack(self.read(), self.name)
 
 
 def _steps(weights: np.ndarray) -> np.ndarray:

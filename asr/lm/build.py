@@ -108,7 +108,7 @@ def adapt_language_model(
 
     Args:
         texts: text files, as for `build_language_model`, together some hundred sentences or more.
-        base: folder of the language model, with ``second.npz``.
+        base: folder of the language model, with ``second.packed``.
         output: folder to write: new, empty, or a language model that is replaced.
         extra: words to know in any case, with their pronunciations where they are known.
         share: of the text in the mixture, above 0 and below 1.

@@ -16,8 +16,8 @@ from asr.lm.stored_ngrams import StoredLargeNgrams
 from asr.words.tokens import TokenTable
 
 FORMAT = 1
-GRAPH, LEXICON = "graph.npz", "lexicon.txt"
-SECOND = "second.npz"  # in folders with a larger n-gram model of the same words
+GRAPH, LEXICON = "graph.packed", "lexicon.txt"
+SECOND = "second.packed"  # in folders with a larger n-gram model of the same words
 REMEDY = "fetch it again, or build one with 'asr lm build'"
 MOST_WEIGHT = 1e6  # a larger one is a mistake, and NaN is none
 
@@ -90,7 +90,7 @@ class LanguageModel:
             words, pronunciations = _read_lexicon(description.verified(LEXICON).decode("utf-8"), phones)
         except UnicodeDecodeError as error:
             raise ModelError(f"{folder / LEXICON} is not UTF-8; {REMEDY}") from error
-        graph = StoredGraph(description.verified(GRAPH), description.checksums(GRAPH)[GRAPH], folder / GRAPH)
+        graph = StoredGraph(partial(description.verified, GRAPH), description.checksums(GRAPH)[GRAPH], folder / GRAPH)
         second = None
         if SECOND in description.checksums():
             read = partial(description.verified, SECOND)

@@ -5,41 +5,44 @@ The layout is that of KenLM's trie (Heafield 2011), in plain arrays with byte-si
 
 from __future__ import annotations
 
-import io
-import lzma
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from asr.decoding.native import library
 from asr.errors import ModelError
+from asr.graph.packed_arrays import pack_arrays, unpack_arrays
 from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, Table
 
-FORMAT = 1
+FORMAT = 2
 REMEDY = "build it again with 'asr lm build'"
 LEVELS = 256  # values that a probability or a back-off factor can have
 BINS, ROUNDS = 1 << 14, 50  # of the histogram that the values are chosen from; how often they are moved
 NO_CONTEXT = 0xFFFFFFFF  # suffix of a single word
 END = 0  # id of the end of a sentence
+COLUMNS = "words", "steps", "marks", "counts", "prob_codes", "prob_values", "backoff_codes", "backoff_values"
 
 
 @dataclass(frozen=True)
 class LargeNgrams:
-    """A back-off n-gram model of order N >= 2 over V words: M entries, the first C of which are contexts.
+    """A back-off n-gram model of order N >= 2 over V words: M n-grams, C of which are contexts.
 
     Word ids are those of the decoding graph, 1 to V; 0 ends a sentence and V + 1 begins one. There is no unknown word.
-    The entries are all n-grams, order after order, within one sorted by the entry of the history, then by the last
-    word. Entry k of order 1 is word k. All entries but those of order N are contexts, with or without continuations.
+    The n-grams lie order after order, within one sorted by their history, then by the last word; number k of order 1 is
+    word k. A context is an n-gram that others continue; contexts are numbered in the order of the n-grams. What nothing
+    continues needs no back-off factor: it would be 1.
     """
 
     last: np.ndarray  # (M,) uint32 last word
     prob_codes: np.ndarray  # (M,) uint8
     prob_values: np.ndarray  # (256,) float32 natural logarithms
+    marks: np.ndarray  # (ceil(M / 64),) uint64; bit k % 64 of number k // 64: whether n-gram k is a context
+    ranks: np.ndarray  # (ceil(M / 64),) uint32 contexts before each 64 n-grams
     backoff_codes: np.ndarray  # (C,) uint8
     backoff_values: np.ndarray  # (256,) float32; one is 0
-    children: np.ndarray  # (C + 1,) uint32; entries children[i] to children[i + 1] continue context i
-    suffixes: np.ndarray  # (C,) uint32 the context without its first word, NO_CONTEXT for single words
+    children: np.ndarray  # (C + 1,) uint32; n-grams children[i] to children[i + 1] continue context i
+    suffixes: np.ndarray  # (C,) uint32 the context without its first word, as a context; NO_CONTEXT for single words
 
     @property
     def vocabulary(self) -> int:
@@ -66,49 +69,74 @@ class LargeNgrams:
         sizes = [len(table.last) for table in tables]
         weights = np.repeat(1 / np.array(sizes), sizes)  # the few short n-grams are looked up as often as the many long
         prob_values, prob_codes = _quantised(np.concatenate([table.log_probs for table in tables]), weights)
-        factors = np.concatenate([table.backoffs for table in tables[:-1]])
-        backoff_values, backoff_codes = _quantised(factors, weights[: len(factors)])
         offsets = np.cumsum([0, *sizes])
-        counts = [np.bincount(table.histories, minlength=size) for table, size in zip(tables[1:], sizes, strict=False)]
-        suffixes = [np.full(sizes[0], NO_CONTEXT, np.int64)]
-        suffixes += [offsets[k] + table.suffixes for k, table in enumerate(tables[1:-1])]
+        counts = np.concatenate(
+            [np.bincount(table.histories, minlength=size) for table, size in zip(tables[1:], sizes, strict=False)]
+        )
+        contexts = np.flatnonzero(counts)
+        factors = np.concatenate([table.backoffs for table in tables[:-1]])[contexts]
+        backoff_values, backoff_codes = _quantised(factors, weights[contexts])
+        marks, ranks = _marked(contexts, offsets[-1])
+        shorter = np.concatenate([offsets[k] + table.suffixes for k, table in enumerate(tables[1:-1])] or [[]])
+        longer = contexts >= sizes[0]
+        suffixes = np.full(len(contexts), NO_CONTEXT, np.int64)
+        suffixes[longer] = np.searchsorted(contexts, shorter[contexts[longer] - sizes[0]])
         return cls(
             np.concatenate([table.last for table in tables]).astype(np.uint32),
             prob_codes,
             prob_values,
+            marks,
+            ranks,
             backoff_codes,
             backoff_values,
-            np.cumsum([sizes[0], *np.concatenate(counts)]).astype(np.uint32),
-            np.concatenate(suffixes).astype(np.uint32),
+            np.cumsum([sizes[0], *counts[contexts]]).astype(np.uint32),
+            suffixes.astype(np.uint32),
         )
 
     def model(self, words: Sequence[str]) -> NgramModel:
         """The model as it can be mixed with others and pruned; ``words`` from id 1 on."""
-        tables, below, start = [], 0, 0
-        longer = self.entry_suffixes()
+        own = self.contexts()
         first = int(self.children[0])
-        backoffs = self.backoff_values[self.backoff_codes]
+        histories = np.repeat(own, np.diff(self.children))
+        suffixes = self.suffix_ngrams()
+        factors = np.zeros(len(self.last), np.float32)
+        factors[own] = self.backoff_values[self.backoff_codes]
+        chances = self.prob_values[self.prob_codes]
+        nothing = np.zeros(first, np.int32)
+        tables = [Table(self.last[:first].astype(np.int32), nothing, nothing, chances[:first], factors[:first])]
+        below, start = 0, first
         while start < len(self.last):
-            end = first if start == 0 else int(self.children[start]) if start < len(self.suffixes) else len(self.last)
-            if start == 0:
-                histories = suffixes = np.zeros(end, np.int32)
-            else:
-                counts = np.diff(self.children[below : start + 1])
-                histories = np.repeat(np.arange(start - below, dtype=np.int32), counts)
-                suffixes = (longer[start - first : end - first] - below).astype(np.int32)
-            factors = backoffs[start:end] if start < len(self.suffixes) else np.zeros(end - start, np.float32)
-            chances = self.prob_values[self.prob_codes[start:end]]
-            tables.append(Table(self.last[start:end].astype(np.int32), histories, suffixes, chances, factors))
+            end = int(self.children[np.searchsorted(own, start)])
+            part = slice(start - first, end - first)
+            rows = (histories[part] - below).astype(np.int32), (suffixes[part] - below).astype(np.int32)
+            tables.append(Table(self.last[start:end].astype(np.int32), *rows, chances[start:end], factors[start:end]))
             below, start = start, end
         return NgramModel(words, tables)
+
+    def contexts(self) -> np.ndarray:
+        """(C,) int64: which n-grams are contexts."""
+        return np.flatnonzero(np.unpackbits(self.marks.view(np.uint8), bitorder="little"))
+
+    def suffix_ngrams(self) -> np.ndarray:
+        """(M - V - 2,) int64: of each n-gram of two words or more the n-gram without its first word."""
+        words = int(self.children[0])
+        histories = np.repeat(np.arange(len(self.suffixes)), np.diff(self.children))
+        keys = histories * words + self.last[words:]
+        shorter = self.suffixes[histories]
+        longer = shorter != NO_CONTEXT
+        found = self.last[words:].astype(np.int64)
+        wanted = shorter[longer].astype(np.int64) * words + self.last[words:][longer]
+        found[longer] = words + np.searchsorted(keys, wanted)
+        return found
 
     def context(self, history: Sequence[int]) -> int | None:
         """The longest end of a history (word ids) that is a context; None where not even its last word is one."""
         for start in range(len(history)):
-            found: int | None = history[start]
+            found = self._context_of(history[start])
             for word in history[start + 1 :]:
-                found = None if found is None or found >= len(self.suffixes) else self._child(found, word)
-            if found is not None and found < len(self.suffixes):
+                child = None if found is None else self._child(found, word)
+                found = None if child is None else self._context_of(child)
+            if found is not None:
                 return found
         return None
 
@@ -125,112 +153,90 @@ class LargeNgrams:
                 break
         return total + float(self.prob_values[self.prob_codes[word]])
 
+    def _context_of(self, ngram: int) -> int | None:
+        """The number of an n-gram among the contexts."""
+        block, bit = divmod(ngram, 64)
+        before = int(self.marks[block]) & ((2 << bit) - 1)
+        return int(self.ranks[block]) + before.bit_count() - 1 if before >> bit else None
+
     def _child(self, context: int, word: int) -> int | None:
         start, end = int(self.children[context]), int(self.children[context + 1])
         place = start + int(np.searchsorted(self.last[start:end], word))
         return place if place < end and self.last[place] == word else None
 
     def pack(self) -> bytes:
-        """The model as bytes, compressed by LZMA.
+        """The model as compressed bytes.
 
         A word that follows a context follows its suffix, too: its place among the words that do is stored, a smaller
         number than its id (Pibiri & Venturini 2019), as the difference from the place before.
         """
         words = int(self.children[0])
         counts: np.ndarray = np.diff(self.children.astype(np.int64))
-        places = self.entry_suffixes()
-        histories = np.repeat(np.arange(len(counts)), counts)
-        longer = histories >= words
-        places[longer] -= self.children[self.suffixes[histories[longer]]]
+        places = self.suffix_ngrams()
+        shorter = np.repeat(self.suffixes, counts)
+        longer = shorter != NO_CONTEXT
+        places[longer] -= self.children[shorter[longer]]
         steps = np.diff(places, prepend=-1) - 1
-        firsts = (self.children[:-1][counts > 0]).astype(np.int64) - words
+        firsts = self.children[:-1].astype(np.int64) - words
         steps[firsts] = places[firsts]
-        columns = {
-            "format": np.array(FORMAT),
-            "words": np.array(words),
-            "steps": _planes(steps),
-            "counts": _planes(counts),
-            "prob_codes": self.prob_codes,
-            "prob_values": self.prob_values,
-            "backoff_codes": self.backoff_codes,
-            "backoff_values": self.backoff_values,
-        }
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
-            for name, column in columns.items():
-                part = zipfile.ZipInfo(f"{name}.npy")  # of no date: the same model makes the same bytes
-                part.compress_type = zipfile.ZIP_LZMA
-                with archive.open(part, "w") as file:
-                    np.lib.format.write_array(file, np.asarray(column), allow_pickle=False)
-        return content.getvalue()
-
-    def entry_suffixes(self) -> np.ndarray:
-        """(M - V - 2,) int64: of each entry of two words or more the entry without its first word."""
-        words, contexts = int(self.children[0]), len(self.suffixes)
-        histories = np.repeat(np.arange(contexts), np.diff(self.children))
-        if contexts == words:
-            return self.last[words:].astype(np.int64)
-        keys = histories * words + self.last[words:]
-        below = keys[: contexts - words]
-        wanted = self.suffixes[histories[contexts - words :]].astype(np.int64) * words + self.last[contexts:]
-        return np.concatenate([self.suffixes[words:].astype(np.int64), words + np.searchsorted(below, wanted)])
+        values = self.prob_codes, self.prob_values, self.backoff_codes, self.backoff_values
+        columns = np.array(words), _planes(steps), self.marks, _planes(counts), *values
+        return pack_arrays({"format": np.array(FORMAT)} | dict(zip(COLUMNS, columns, strict=True)))
 
     @classmethod
     def unpack(cls, content: bytes, name: object = "it") -> LargeNgrams:
         """Read what `pack` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                if int(archive["format"]) != FORMAT:
-                    raise ModelError(f"{name} has format {archive['format']}, not {FORMAT}; {REMEDY}")
-                columns = {field: archive[field] for field in archive.files}
-            words, counts = int(columns["words"]), _joined(columns["counts"])
-            places = _summed(_joined(columns["steps"]) + 1, counts) - 1
-            for values in (columns["prob_values"], columns["backoff_values"]):
-                if values.shape != (LEVELS,) or not np.isfinite(values).all():
-                    raise ValueError("its values are none")
-            if len(columns["backoff_codes"]) != len(counts) or len(columns["prob_codes"]) != words + len(places):
-                raise ValueError("its columns differ in length")
-            codes = columns["prob_codes"], columns["prob_values"], columns["backoff_codes"], columns["backoff_values"]
-            last, children, suffixes = _linked(words, counts, places)
-            return cls(last, *codes, children, suffixes)
-        except (EOFError, LookupError, OSError, TypeError, ValueError, zipfile.BadZipFile, lzma.LZMAError) as error:
+            columns = unpack_arrays(content)
+            if int(columns["format"]) != FORMAT:
+                raise ModelError(f"{name} has format {columns['format']}, not {FORMAT}; {REMEDY}")
+            return cls._linked(*(columns[column] for column in COLUMNS))
+        except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{name} is no packed n-gram model ({error}); {REMEDY}") from error
 
+    @classmethod
+    def _linked(
+        cls,
+        words: np.ndarray,
+        steps: np.ndarray,
+        marks: np.ndarray,
+        counts: np.ndarray,
+        prob_codes: np.ndarray,
+        prob_values: np.ndarray,
+        backoff_codes: np.ndarray,
+        backoff_values: np.ndarray,
+    ) -> LargeNgrams:
+        """The model of a file's columns. Raises ValueError when they are none."""
+        first, size, found = int(words), len(prob_codes), counts.shape[-1]
+        for values in (prob_values, backoff_values):
+            if values.dtype != np.float32 or values.shape != (LEVELS,) or not np.isfinite(values).all():
+                raise ValueError("its values are none")
+        bits = np.bitwise_count(marks)
+        children = first + np.concatenate([[0], np.cumsum(_joined(counts))])
+        shapes = [(steps, (3, size - first)), (counts, (3, found)), (backoff_codes, (found,)), (prob_codes, (size,))]
+        if (
+            any(column.shape != shape or column.dtype != np.uint8 for column, shape in shapes)
+            or (marks.dtype, len(marks)) != (np.uint64, -(-size // 64))
+            or not 2 <= first <= size
+            or (bits.sum(), children[-1]) != (found, size)
+        ):
+            raise ValueError("its columns differ in length")
+        ranks = (np.cumsum(bits) - bits).astype(np.uint32)
+        last, suffixes = np.empty(size, np.uint32), np.empty(found, np.uint32)
+        children = children.astype(np.uint32)
+        given = steps, marks, ranks, children, first, size, found, last, suffixes
+        pointers = (one.ctypes.data if isinstance(one, np.ndarray) else one for one in given)
+        if not library().rill_ngrams_link(*pointers):
+            raise ValueError("its n-grams have suffixes that are none")
+        return cls(last, prob_codes, prob_values, marks, ranks, backoff_codes, backoff_values, children, suffixes)
 
-def _linked(words: int, counts: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``last``, ``children`` and ``suffixes``.
 
-    Args:
-        words: entries of order 1.
-        counts: (C,) of each context, its continuations.
-        places: (M - words,) of each of them, its place among the continuations of the context's suffix.
-    Raises:
-        ValueError: these are no trie.
-    """
-    contexts = len(counts)
-    if contexts < words or counts.sum() != len(places):
-        raise ValueError("its columns differ in length")
-    children = words + np.concatenate([[0], np.cumsum(counts)])
-    last = np.concatenate([np.arange(words, dtype=np.uint32), places.astype(np.uint32)])
-    suffixes = np.full(contexts, NO_CONTEXT, np.uint32)
-    begin, start = 0, words
-    while start < len(last):  # an order at a time, [start, end); its histories are [begin, start)
-        end = int(children[min(start, contexts)])
-        own = places[start - words : end - words]
-        if begin:
-            shorter = suffixes[np.repeat(np.arange(begin, start), counts[begin:start])]
-            own = own + children[shorter]
-            if (own >= children[shorter.astype(np.int64) + 1]).any():
-                raise ValueError("a word follows a context and not its suffix")
-            last[start:end] = last[own]
-        elif own.max(initial=0) >= words:
-            raise ValueError("it has words that are none")
-        if start < contexts:
-            suffixes[start:end] = own
-        begin, start = start, end
-        if end == begin:
-            raise ValueError("it has contexts of no order")
-    return last, children.astype(np.uint32), suffixes
+def _marked(contexts: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """``marks`` and ``ranks``."""
+    bits = np.zeros(-(-size // 64) * 64, bool)
+    bits[contexts] = True
+    counts = bits.reshape(-1, 64).sum(axis=1)
+    return np.packbits(bits, bitorder="little").view(np.uint64), (np.cumsum(counts) - counts).astype(np.uint32)
 
 
 def _renumbered(model: NgramModel, words: Sequence[str]) -> NgramModel:
@@ -281,11 +287,3 @@ def _planes(values: np.ndarray) -> np.ndarray:
 def _joined(planes: np.ndarray) -> np.ndarray:
     """The inverse of `_planes`: (N,) int64."""
     return planes[0] + planes[1].astype(np.int64) * 256 + planes[2].astype(np.int64) * 65_536
-
-
-def _summed(steps: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Running sums (N,) of ``steps`` that start again after each of ``counts``, which sum to N."""
-    total = np.cumsum(steps)
-    ends = np.cumsum(counts)
-    before = np.concatenate([[0], total])[ends - counts]
-    return total - np.repeat(before, counts)

@@ -11,7 +11,7 @@ from asr.errors import ModelError
 from asr.graph.kept_arrays import Arrays, kept_arrays
 from asr.lm.large_ngrams import REMEDY, LargeNgrams
 
-FORMAT = 2  # part of every name: raised when files of older versions must not be used
+FORMAT = 3  # part of every name: raised when files of older versions must not be used
 
 
 @dataclass(frozen=True)

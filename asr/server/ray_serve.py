@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ SPARE_REQUESTS = 16  # beside the streams: the page, health, refusals
 class Fleet:
     """How many replicas, and what each of them is."""
 
-    recognizer: RecognizerOptions = field(default_factory=partial(RecognizerOptions, engine="int8"))
+    recognizer: RecognizerOptions = field(default_factory=RecognizerOptions)
     options: ServerOptions = field(default_factory=ServerOptions)
     replicas: int = 1  # at least
     max_replicas: int | None = None  # None: not more than that
@@ -96,7 +95,7 @@ def from_arguments(arguments: dict[str, str]) -> Application:
             {name: make(arguments[name]) for name, make in kinds.items() if name in arguments}
             for kinds in groups.values()
         )
-        recognizer = RecognizerOptions(**{"engine": "int8", "readable": True, **of_recognizer})
+        recognizer = RecognizerOptions(**{"readable": True, **of_recognizer})
         return application(Fleet(recognizer, ServerOptions(**of_server), **of_fleet))
     except ValueError as error:
         raise UsageError(f"an argument cannot be used: {error}") from error

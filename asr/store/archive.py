@@ -20,7 +20,7 @@ from asr.errors import ModelError
 from asr.files import DESCRIPTION, write_whole
 
 # Kinds of file that a model is made of. None of them is ever run or unpickled.
-SUFFIXES = (".json", ".txt", ".md", ".onnx", ".safetensors", ".npz")
+SUFFIXES = (".json", ".txt", ".md", ".onnx", ".safetensors", ".npz", ".packed")
 PLAIN_NAMES = ("LICENSE", "NOTICE", "README")
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib", ".npy")
 MOST_FILES = 1_000

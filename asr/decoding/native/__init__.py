@@ -25,9 +25,8 @@ class Ngrams(ctypes.Structure):
     """As in ngrams.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("last", "prob_codes", "prob_values", "backoff_codes", "backoff_values")),
-        *((name, c_void_p) for name in ("children", "suffixes")),
-        ("contexts", c_uint32),
+        *((name, c_void_p) for name in ("last", "prob_codes", "prob_values", "marks", "ranks")),
+        *((name, c_void_p) for name in ("backoff_codes", "backoff_values", "children", "suffixes")),
         ("words", c_uint32),
     ]
 
@@ -63,6 +62,7 @@ _SIGNATURES = {
     "rill_records": (c_void_p, [c_void_p]),
     "rill_record_size": (c_uint32, []),
     "rill_sources": (c_char_p, []),
+    "rill_ngrams_link": (c_int, [*[c_void_p] * 4, *[c_uint32] * 3, *[c_void_p] * 2]),
 }
 
 

@@ -5,10 +5,11 @@
    the graph and in a kind, the unit that its last phone goes on with. Where a path writes a word, the cost that the
    graph's small language model gave it is replaced by that of a large one (on-the-fly rescoring: Hori et al. 2007); until
    then the small one guides the search. Paths that agree in state, kind and context of the large model are merged. */
+#define EXPORT __attribute__((visibility("default")))
+#include "linking.h"
 #include "records.h"
 #include <math.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 typedef struct {
     uint32_t target;
@@ -435,7 +436,7 @@ EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, cons
         clear_table(x);
         next->frames = 0, next->base = 0;
         Token first = {m->start, NONE, NONE, 2166136261u, 0, 0, 0, 0, 0, 0, NEW};
-        if (m->ngrams) first.context = mattering(m->ngrams, m->ngrams->words + 1);
+        if (m->ngrams) first.context = context_of_word(m->ngrams, m->ngrams->words + 1);
         offer(x, m, first, NULL);
         pass(x, m, m->beam);
         prune(x, m);
