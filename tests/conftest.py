@@ -24,6 +24,9 @@ from asr.cli.main import main
 from asr.recognizer import Recognizer
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from sound_server import SoundServer
+
     from asr.models.acoustic import AcousticModel
 
 ROOT = Path(__file__).parent.parent
@@ -108,6 +111,28 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
             path.write_bytes(shard.extractfile(member).read())
     with AudioFile(path, SAMPLE_RATE) as audio:
         return np.concatenate(list(audio))
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoundServer]:
+    """A sound server whose default microphone hears what it plays."""
+    from sound_server import sound_server
+
+    with sound_server(tmp_path_factory.mktemp("pulse")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser whose microphone hears half a second of nothing, the greeting, then nothing."""
+    from browser import chromium
+
+    with AudioFile(SAMPLES / "greeting.wav", 48_000) as file:
+        speech = np.concatenate(list(file))
+    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
+    heard.write_bytes(wav_bytes(np.concatenate([np.zeros(24_000), speech, np.zeros(960_000)]), 48_000))
+    with chromium(heard) as browser:
+        yield browser
 
 
 def make_talkative(model: AcousticModel) -> None:

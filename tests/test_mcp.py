@@ -11,6 +11,8 @@ import sys
 import pytest
 from conftest import ROOT, SAMPLES
 
+from asr.words.text import normalise
+
 mcp = pytest.importorskip("mcp.client", reason="mcp is not installed: pip install '.[mcp]'")
 from mcp import Client, StdioServerParameters  # noqa: E402
 
@@ -42,6 +44,26 @@ def test_an_assistant_transcribes_a_file(shipped_recognizer, tmp_path):
             ):
                 refused = await client.call_tool("transcribe_file", {"path": path})
                 assert refused.is_error and reason in refused.content[0].text
+
+    asyncio.run(asyncio.wait_for(converse(), 400))
+
+
+def test_an_assistant_listens_until_the_speaker_pauses(shipped_recognizer, sounds):
+    greeting = set((SAMPLES / "greeting.txt").read_text().split())
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "asr", "mcp"], env={**sounds.environment, "PYTHONPATH": str(ROOT)}
+    )
+
+    async def converse() -> None:
+        async with Client(command) as client:
+            listening = asyncio.create_task(client.call_tool("listen_until_silence", {"most_seconds": 300}))
+            await asyncio.to_thread(sounds.wait_for_listeners)
+            await asyncio.to_thread(sounds.play, "greeting.wav")
+            heard = (await listening).structured_content
+            assert heard["complete"] and set(normalise(heard["text"]).split()) & greeting
+            assert heard["seconds"] < 300
+            nothing = await client.call_tool("listen_until_silence", {"most_seconds": 1})
+            assert nothing.structured_content["text"] == "" and not nothing.structured_content["complete"]
 
     asyncio.run(asyncio.wait_for(converse(), 400))
 

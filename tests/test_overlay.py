@@ -10,28 +10,14 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import pytest
-from browser import chromium
-from conftest import SAMPLES, wav_bytes
+from conftest import SAMPLES
 from serving import PATIENCE_SECONDS, Server, serving
-
-from asr.audio.files import AudioFile
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SENTENCE = set((SAMPLES / "greeting.txt").read_text().split())
 pytestmark = pytest.mark.usefixtures("shipped_recognizer")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Its microphone hears the greeting, then nothing."""
-    with AudioFile(SAMPLES / "greeting.wav", 48_000) as file:
-        speech = np.concatenate(list(file))
-    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
-    heard.write_bytes(wav_bytes(np.concatenate([np.zeros(24_000), speech, np.zeros(960_000)]), 48_000))
-    with chromium(heard) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import chromium
 from conftest import SAMPLES, wav_bytes
 from serving import PATIENCE_SECONDS, Server, serving, streamed, text_of
 
-from asr.audio.files import AudioFile
 from asr.client import Client
 from asr.output.formats import as_srt, as_vtt
 
@@ -32,17 +30,6 @@ UNREACHABLE = ("ERR_CONNECTION_REFUSED", "WebSocket connection to")
 PATIENT = ("--engine", "onnx", "--end-silence", "600", "--end-sentence", "600")  # words stay open until a test goes on
 
 pytestmark = pytest.mark.usefixtures("shipped_recognizer")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Its microphone hears half a second of nothing, the greeting, then nothing."""
-    with AudioFile(SAMPLES / "greeting.wav", 48_000) as file:
-        speech = np.concatenate(list(file))
-    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
-    heard.write_bytes(wav_bytes(np.concatenate([np.zeros(24_000), speech, np.zeros(480_000)]), 48_000))
-    with chromium(heard) as browser:
-        yield browser
 
 
 class Restartable:
