@@ -12,7 +12,7 @@ import numpy as np
 import openai
 import pytest
 from conftest import SAMPLES
-from serving import Server, connect, events_until_closed, pcm, serving, text_of
+from serving import Server, connect, events_until_closed, pcm, serving, streamed, text_of
 
 from asr.audio.files import AudioFile
 from asr.errors import UsageError
@@ -125,6 +125,42 @@ def test_the_channels_of_a_call_are_two_speakers(server, shipped_recognizer):
             texts[one.channel_index[0]] += one.channel.alternatives[0].transcript
     pretty = shipped_recognizer.with_readable()
     assert texts == [pretty.transcribe(both[:, channel].copy(), rate).text for channel in (0, 1)]
+
+
+@pytest.mark.parametrize("size", [4_097, 1_000_000])
+def test_separate_channels_of_the_own_protocol(server, shipped_recognizer, size):
+    left, rate = pcm(GREETING)
+    right, _ = pcm(REQUEST)
+    length = min(len(left), len(right)) // 2 * 2
+    both = np.stack([np.frombuffer(one[:length], "<i2") for one in (left, right)], axis=1)
+    query = f"/v1/stream?sample_rate={rate}&channels=2&readable=0"
+    events = streamed(websocket_url(server, f"{query}&separate=1"), both.tobytes(), size)
+    for channel in (1, 2):
+        of_channel = [event for event in events if event.get("channel") == channel]
+        assert {event["type"] for event in of_channel} == {"partial", "final"}
+        alone = shipped_recognizer.transcribe(both[:, channel - 1].copy(), rate)
+        assert text_of(of_channel) == alone.text
+        assert next(e for e in of_channel if e["type"] == "final")["start"] == pytest.approx(
+            alone.start_seconds, abs=0.5
+        )
+    assert events[-1]["seconds"] == pytest.approx(len(both) / rate, abs=0.01)
+    together = streamed(websocket_url(server, query), both.tobytes(), size)
+    assert text_of(together) == shipped_recognizer.transcribe(both.mean(axis=1).astype("<i2"), rate).text
+    assert not any("channel" in event for event in together)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("channels=9", "9 channels; give 1 to 8"),
+        ("channels=two", "'two' is no number"),
+        ("channels=2&separate=yes", "separate is 0 or 1"),
+    ],
+)
+def test_wrong_channels_are_refused(server, query, reason):
+    with connect(websocket_url(server, f"/v1/stream?{query}")) as socket:
+        (event,) = events_until_closed(socket)
+    assert event["code"] == "bad_request" and reason in event["message"]
 
 
 def test_deepgrams_refusals(server):

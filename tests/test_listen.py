@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +17,11 @@ import numpy as np
 import pytest
 from conftest import SAMPLES
 from serving import PATIENCE_SECONDS
+from sound_server import SoundServer
 
 from asr.audio.files import AudioFile
 from asr.audio.recording import SoundFile
-from asr.cli.listen import LocalStream, _listen
+from asr.cli.live import LocalStream, Session, listen_to
 from asr.cli.main import main
 from asr.cli.options import EndpointOptions
 from asr.errors import AudioError
@@ -33,7 +33,6 @@ from asr.words.text import normalise
 
 STATUS = Status(3.0, -20.0, 0.1, 0.25, 0.02, 0.0, 0)
 GREETING = (SAMPLES / "greeting.txt").read_text()
-PROGRAMS = ("pulseaudio", "pactl", "paplay")
 
 
 def result(text: str, final: bool, committed: int = 0) -> Result:
@@ -41,44 +40,14 @@ def result(text: str, final: bool, committed: int = 0) -> Result:
     return Result.of(words, final, committed)
 
 
-@pytest.fixture(scope="module")
-def virtual_microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which PortAudio's default microphone hears what paplay plays."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"no virtual microphone without {', '.join(missing)}")
-    try:
-        import sounddevice  # noqa: F401
-    except OSError:
-        pytest.skip("no microphone without PortAudio (libportaudio2)")
-    folder = tmp_path_factory.mktemp("pulse")
-    environment = {
-        **os.environ,
-        "XDG_RUNTIME_DIR": str(folder),
-        "PULSE_SERVER": f"unix:{folder}/pulse/native",
-        "HOME": str(folder),
-    }
-
-    def run(*command: str) -> None:
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
-
-    try:
-        run("pulseaudio", "-D", "--exit-idle-time=-1")
-        run("pactl", "load-module", "module-null-sink", "sink_name=virtmic", "rate=48000")
-        run("pactl", "set-default-source", "virtmic.monitor")
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"PulseAudio does not start here: {error.stderr.decode()[:200]}")
-    yield environment
-    subprocess.run(["pulseaudio", "--kill"], env=environment, capture_output=True)
-
-
 class Listening:
     """`asr listen` in a process of its own, with the virtual microphone."""
 
-    def __init__(self, environment: dict[str, str], *options: str) -> None:
+    def __init__(self, sounds: SoundServer, *options: str) -> None:
+        self.sounds = sounds
         command = [sys.executable, "-m", "asr", "listen", "--format", "jsonl", *options]
         self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=sounds.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.events: list[dict[str, Any]] = []
         watch = threading.Timer(PATIENCE_SECONDS, self.process.kill)  # nothing below waits for ever
@@ -91,11 +60,9 @@ class Listening:
                 pytest.skip("PortAudio finds no microphone: ALSA's PulseAudio plugin is not there (libasound2-plugins)")
             raise AssertionError(first + self.process.stderr.read())
 
-    def hear(self, environment: dict[str, str], name: str) -> None:
+    def hear(self, name: str) -> None:
         """Play a sample, and wait until some words of it are there."""
-        subprocess.run(
-            ["paplay", "-d", "virtmic", str(SAMPLES / name)], env=environment, check=True, timeout=PATIENCE_SECONDS
-        )
+        self.sounds.play(name)
         while len(self.events[-1]["words"] if self.events else ()) < 3:
             line = self.process.stdout.readline()
             assert line, self.process.stderr.read()
@@ -112,10 +79,10 @@ class Listening:
 
 
 @pytest.mark.usefixtures("shipped_recognizer")
-def test_what_is_played_is_written_down_to_the_last_words(virtual_microphone: dict[str, str], tmp_path: Path) -> None:
+def test_what_is_played_is_written_down_to_the_last_words(sounds: SoundServer, tmp_path: Path) -> None:
     heard = tmp_path / "heard.wav"
-    listening = Listening(virtual_microphone, "--save-audio", str(heard))
-    listening.hear(virtual_microphone, "greeting.wav")
+    listening = Listening(sounds, "--save-audio", str(heard))
+    listening.hear("greeting.wav")
     text = listening.end()
     assert text == Recognizer.load(readable=True).transcribe(heard).text, "the same audio as a file gives the same text"
     assert set(normalise(text).split()) & set(GREETING.split()), "a busy machine may lose some of what is played"
@@ -124,15 +91,14 @@ def test_what_is_played_is_written_down_to_the_last_words(virtual_microphone: di
 
 
 @pytest.mark.usefixtures("shipped_recognizer")
-def test_ctrl_c_while_the_sound_system_is_stuck_ends_with_the_last_words(virtual_microphone: dict[str, str]) -> None:
-    pulseaudio = int((Path(virtual_microphone["XDG_RUNTIME_DIR"]) / "pulse" / "pid").read_text())
-    listening = Listening(virtual_microphone)
-    listening.hear(virtual_microphone, "greeting.wav")
-    os.kill(pulseaudio, signal.SIGSTOP)
+def test_ctrl_c_while_the_sound_system_is_stuck_ends_with_the_last_words(sounds: SoundServer) -> None:
+    listening = Listening(sounds)
+    listening.hear("greeting.wav")
+    os.kill(sounds.pid, signal.SIGSTOP)
     try:
         text = listening.end()
     finally:
-        os.kill(pulseaudio, signal.SIGCONT)
+        os.kill(sounds.pid, signal.SIGCONT)
     assert set(normalise(text).split()) & set(GREETING.split())
 
 
@@ -144,8 +110,8 @@ def test_listening_for_so_many_seconds_hears_no_more(shipped_recognizer: Recogni
         read=read, close=lambda: read(5.0, bool), waiting_seconds=0.0, lost_seconds=0.0, overflows=0
     )
     heard: list[float] = []
-    captions = SimpleNamespace(show=lambda results, status: heard.append(status.heard_seconds))
-    _listen(LocalStream(shipped_recognizer), microphone, captions, 0.1, 0.45, None)
+    captions = SimpleNamespace(show=lambda results, status, speaker: heard.append(status.heard_seconds))
+    listen_to([Session(LocalStream(shipped_recognizer), microphone, captions, None)], 0.1, 0.45)
     assert heard[-1] == pytest.approx(0.5)
 
 
@@ -163,18 +129,59 @@ def test_an_unplugged_microphone_costs_no_words(
         samples = np.concatenate(list(file))
     microphone = Unplugged(read_already=False, waiting_seconds=0.0, lost_seconds=0.0, overflows=0)
     with SoundFile(tmp_path / "heard.wav", 16_000) as sound, pytest.raises(AudioError, match="unplugged"):
-        _listen(LocalStream(shipped_recognizer), microphone, LineCaptions(), 0.1, None, sound)
+        listen_to([Session(LocalStream(shipped_recognizer), microphone, LineCaptions(), sound)], 0.1, None)
     assert capsys.readouterr().out.split() == shipped_recognizer.transcribe(samples).text.split()
 
 
-def test_devices_are_listed_and_found_by_name(virtual_microphone: dict[str, str]) -> None:
+@pytest.mark.usefixtures("shipped_recognizer")
+def test_the_microphone_and_the_desktop_are_two_speakers(sounds: SoundServer) -> None:
+    listening = Listening(sounds, "--source", "both", "--speakers", "me,them")
+    sounds.wait_for_listeners(2)
+    listening.hear("greeting.wav")
+    sounds.play("request.wav", "speakers")
+    while "them" not in {event["speaker"] for event in listening.events if len(event["words"]) > 2}:
+        listening.events.append(json.loads(listening.process.stdout.readline()))
+    listening.end()
+    said = {
+        name: {word for event in listening.events if event["speaker"] == name for word in event["normalized"].split()}
+        for name in ("me", "them")
+    }
+    request = set((SAMPLES / "request.txt").read_text().split())
+    assert said["me"] & set(GREETING.split()) - request and said["them"] & request - set(GREETING.split())
+    first = {name: next(e for e in listening.events if e["speaker"] == name and e["words"]) for name in said}
+    assert first["me"]["words"][0]["start"] < first["them"]["words"][0]["start"]
+
+
+def test_two_sources_are_lines_with_speakers(shipped_recognizer: Recognizer, capsys: pytest.CaptureFixture) -> None:
+    class Played(SimpleNamespace):
+        def read(self, seconds: float, enough: Callable[[], bool]) -> np.ndarray:
+            at, self.at = self.at, self.at + round(seconds * 16_000)
+            return self.samples[at : self.at]
+
+    sessions, captions = [], LineCaptions()
+    for name, speaker in (("request", "me"), ("greeting", "them")):
+        with AudioFile(SAMPLES / f"{name}.wav", 16_000) as file:
+            samples = np.concatenate([*file, np.zeros(10 * 16_000, np.float32)])
+        microphone = Played(samples=samples, at=0, waiting_seconds=0.0, lost_seconds=0.0, overflows=0)
+        microphone.close = lambda: np.zeros(0, np.float32)
+        sessions.append(Session(LocalStream(shipped_recognizer), microphone, captions, None, speaker))
+    sessions[1].skip(1.5)  # it was opened later
+    listen_to(sessions, 0.1, 8.0)
+    request, greeting = (shipped_recognizer.transcribe(SAMPLES / f"{name}.wav") for name in ("request", "greeting"))
+    lines = dict(line[1:].split("] ", 1)[::-1] for line in capsys.readouterr().out.splitlines())
+    assert set(lines) == {f"me: {request.text}", f"them: {greeting.text}"}
+    later = float(lines[f"them: {greeting.text}"].split(":")[1]) - greeting.start_seconds
+    assert later == pytest.approx(1.5, abs=0.3)
+
+
+def test_devices_are_listed_and_found_by_name(sounds: SoundServer) -> None:
     command = [sys.executable, "-m", "asr"]
-    listed = subprocess.run([*command, "devices"], env=virtual_microphone, capture_output=True, text=True)
+    listed = subprocess.run([*command, "devices"], env=sounds.environment, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip(listed.stderr)
     assert "(default)" in listed.stdout and " Hz" in listed.stdout
     asked = subprocess.run(
-        [*command, "listen", "--device", "no such thing"], env=virtual_microphone, capture_output=True, text=True
+        [*command, "listen", "--device", "no such thing"], env=sounds.environment, capture_output=True, text=True
     )
     assert asked.returncode == 2 and "is none of these" in asked.stderr and len(asked.stderr.splitlines()) == 1
 
@@ -192,6 +199,9 @@ def test_devices_are_listed_and_found_by_name(virtual_microphone: dict[str, str]
         (["--lead-silence", "inf"], "--lead-silence must be a positive"),
         (["--longest", "nan"], "--longest must be a positive"),
         (["--end-silence", "2", "--server", "http://127.0.0.1:9"], "cannot be chosen with --server"),
+        (["--speakers", "me,them"], "is for --source both"),
+        (["--source", "both", "--speakers", "me"], "two different names"),
+        (["--source", "both", "--save-audio", "x.wav"], "for one source"),
         (["--device", "no such thing"], ""),  # what is said depends on the machine; that it is one line does not
     ],
 )
@@ -240,6 +250,16 @@ def test_options_make_an_endpoint_rule() -> None:
     rule = EndpointOptions(0.1, 0.05, 3.0, 5.0, False).rule()
     assert (rule.silence_seconds, rule.complete_seconds, rule.lead_seconds, rule.longest_seconds) == (0.1, 0.05, 3, 5)
     assert (rule.pause_seconds, rule.long_seconds, rule.reset) == (0.1, 5.0, False)
+
+
+def test_the_terminal_shows_a_line_for_each_speaker() -> None:
+    captions = TerminalCaptions()
+    captions.show((result("good mourning", False, committed=1),), STATUS, "me")
+    captions.show((result("hello", False),), STATUS._replace(level_db=-40.0), "them")
+    shown = captions.screen(STATUS, "me").plain.splitlines()
+    assert [line.split(" ")[0] for line in shown] == ["me:", "them:", "me:", "them:"]
+    assert shown[0] == "me: good mourning" and shown[1] == "them: hello" and "-40 dB" in shown[3]
+    assert captions.line(result("hello", True), "them").plain == "00:00 them: hello"
 
 
 def test_the_status_line_hides_nothing(capsys: pytest.CaptureFixture) -> None:

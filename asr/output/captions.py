@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from asr.output.dialogue import spoken_line
 from asr.output.formats import committed_words, normalized_field, word_fields
 from asr.streaming.results import Result
 
@@ -37,12 +38,12 @@ class Captions(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def show(self, results: tuple[Result, ...], status: Status) -> None:
-        """Show new results and the status."""
+    def show(self, results: tuple[Result, ...], status: Status, speaker: str = "") -> None:
+        """Show new results and the status of a source; ``speaker`` says whose it is, where there are several."""
 
 
 class LineCaptions:
-    """A line of text on stdout for every final result."""
+    """A line of text on stdout for every final result, with its time and speaker where there are several sources."""
 
     def __enter__(self) -> LineCaptions:
         return self
@@ -50,19 +51,20 @@ class LineCaptions:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def show(self, results: tuple[Result, ...], status: Status) -> None:
+    def show(self, results: tuple[Result, ...], status: Status, speaker: str = "") -> None:
         for result in results:
             if result.final and result.text:
-                print(result.text, flush=True)
+                print(spoken_line(speaker, result) if speaker else result.text, flush=True)
 
 
 class EventCaptions(LineCaptions):
     """A JSON object on stdout for every result, partial or final."""
 
-    def show(self, results: tuple[Result, ...], status: Status) -> None:
+    def show(self, results: tuple[Result, ...], status: Status, speaker: str = "") -> None:
         for result in results:
             event = {
                 "type": "final" if result.final else "partial",
+                **({"speaker": speaker} if speaker else {}),
                 "text": result.text,
                 **normalized_field(result),
                 "committed": committed_words(result),
@@ -86,7 +88,8 @@ class TerminalCaptions:
 
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._open: Result | None = None  # the partial result on the screen
+        self._open: dict[str, Result | None] = {}  # each speaker's partial result on the screen
+        self._statuses: dict[str, Status] = {}
 
     def __enter__(self) -> TerminalCaptions:
         self._live.__enter__()
@@ -95,28 +98,37 @@ class TerminalCaptions:
     def __exit__(self, *error: Any) -> None:
         self._live.__exit__(*error)
 
-    def show(self, results: tuple[Result, ...], status: Status) -> None:
+    def show(self, results: tuple[Result, ...], status: Status, speaker: str = "") -> None:
         for result in results:
-            self._open = None if result.final else result
+            self._open[speaker] = None if result.final else result
             if result.final and result.text:
-                self._live.console.print(self.line(result))
-        self._live.update(self.screen(status), refresh=True)
+                self._live.console.print(self.line(result, speaker))
+        self._live.update(self.screen(status, speaker), refresh=True)
 
-    def line(self, result: Result) -> Text:
+    def line(self, result: Result, speaker: str = "") -> Text:
         """A final result as it scrolls up."""
         from rich.text import Text
 
-        return Text.assemble((f"{_clock(result.start_seconds)} ", "cyan"), result.text)
+        return Text.assemble((f"{_clock(result.start_seconds)} ", "cyan"), _label(speaker), result.text)
 
-    def screen(self, status: Status) -> Text:
-        """The lines that are redrawn each time: the open utterance, and the status."""
+    def screen(self, status: Status, speaker: str = "") -> Text:
+        """The lines that are redrawn each time: the open utterance and the status, of each speaker."""
         from rich.text import Text
 
-        words = [word.text for word in self._open.words] if self._open else []
-        committed = self._open.committed if self._open else 0
-        bright, dim = " ".join(words[:committed]), " ".join(words[committed:])
-        line = Text.assemble((bright, "bold"), " " if bright and dim else "", (dim, "dim"))
-        return Text("\n").join([line, _status_line(status)])
+        self._statuses[speaker] = status
+        lines = []
+        for name in self._statuses:
+            result = self._open.get(name)
+            words = [word.text for word in result.words] if result else []
+            committed = result.committed if result else 0
+            bright, dim = " ".join(words[:committed]), " ".join(words[committed:])
+            lines.append(Text.assemble(_label(name), (bright, "bold"), " " if bright and dim else "", (dim, "dim")))
+        lines += [Text.assemble(_label(name), _status_line(one)) for name, one in self._statuses.items()]
+        return Text("\n").join(lines)
+
+
+def _label(speaker: str) -> tuple[str, str]:
+    return (f"{speaker}: " if speaker else "", "magenta")
 
 
 def _status_line(status: Status) -> Text:

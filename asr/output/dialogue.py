@@ -26,7 +26,13 @@ def in_order(turns: Iterable[Turn]) -> list[Turn]:
 
 def as_text(name: str, turns: Sequence[Turn]) -> str:
     """A line a turn: time, speaker, text."""
-    return "\n".join(f"[{_minutes(one.result.start_seconds)}] {one.speaker}: {one.result.text}" for one in turns)
+    return "\n".join(spoken_line(one.speaker, one.result) for one in turns)
+
+
+def spoken_line(speaker: str, result: Result) -> str:
+    """What somebody said as a line with its time."""
+    tenths = round(10 * result.start_seconds)
+    return f"[{tenths // 600:02d}:{tenths // 10 % 60:02d}.{tenths % 10}] {speaker}: {result.text}"
 
 
 def as_json_lines(name: str, turns: Sequence[Turn]) -> str:
@@ -82,8 +88,3 @@ def find_dialogue_format(names: Sequence[str]) -> Callable[[str, Sequence[Turn]]
     if len(names) != 1 or names[0] not in DIALOGUE_FORMATS:
         raise UsageError(f"with separate channels, give one format of {', '.join(DIALOGUE_FORMATS)}")
     return DIALOGUE_FORMATS[names[0]]
-
-
-def _minutes(seconds: float) -> str:
-    tenths = round(10 * seconds)
-    return f"{tenths // 600:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
