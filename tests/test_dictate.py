@@ -113,6 +113,18 @@ def test_programs_get_the_text(programs, monkeypatch):
         Keyboard("ydotool").write("x")
 
 
+def test_a_window_system_that_is_not_there_is_said_before_one_speaks(asr, programs, monkeypatch):
+    programs.add("xdotool")
+    monkeypatch.setenv("PATH", programs.environment["PATH"])
+    monkeypatch.setenv("DISPLAY", ":77")
+    Keyboard("xdotool").check()
+    programs.add("xdotool", status=1)
+    refused = asr("dictate", "--type-with", "xdotool")
+    assert refused.returncode == 2 and "with DISPLAY as it is: :77" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    Keyboard("ydotool").check()  # whose daemon is asked when it types
+
+
 @pytest.fixture
 def own_switch(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

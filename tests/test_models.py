@@ -273,9 +273,19 @@ def test_bombs_are_stopped_while_they_unpack(asr, tmp_path):
     assert bomb.stat().st_size < 100_000
     refused = asr("models", "get", bomb, "--most-mb", "10")
     assert refused.returncode == 1 and "more than 10 MB" in refused.stderr
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("model/config.json", bytes(30_000_000))
+    refused = asr("models", "get", bomb)
+    assert refused.returncode == 1 and "holds model/config.json of more than 1 MB" in refused.stderr
     crowd = tar_with(tmp_path / "crowd.tar.gz", *((tarfile.TarInfo(f"m/{n}.txt"), b"") for n in range(1_001)))
     assert "more than 1000 files" in asr("models", "get", crowd).stderr
     assert list((tmp_path / "data" / "models").iterdir()) == []
+
+
+def test_a_damaged_description_is_named_by_its_archive(asr, tmp_path):
+    path = tar_with(tmp_path / "odd.tar.gz", (tarfile.TarInfo("m/config.json"), b"{"))
+    refused = asr("models", "get", path)
+    assert refused.returncode == 1 and f"{path}/m/config.json cannot be read" in refused.stderr
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "without a model", "altered member"])

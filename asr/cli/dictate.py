@@ -63,6 +63,7 @@ def dictate(
             raise UsageError(f"{error}; start one with 'asr dictate --paused'") from error
         return
     keyboard = find_keyboard(type_with)
+    keyboard.check()
     options = recognition.recognizer(endpoint=endpoints.rule(), readable=text.readable)
     chunk_samples(chunk_ms, 16_000)
     microphone = find_device(device)

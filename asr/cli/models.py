@@ -53,7 +53,7 @@ def get(
         ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a model of that name.")] = False,
-    most_mb: Annotated[int, typer.Option(help="Most that an archive may unpack to.", min=1)] = 4_000,
+    most_mb: Annotated[int, typer.Option(help="Most that an archive may unpack to.", min=1)] = 1_000,
 ) -> None:
     """Install a model, so that --model NAME finds it.
 

@@ -24,6 +24,8 @@ WAYS: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     ),
     "ydotool": ((), ["ydotool", "type", "--", TEXT], ["ydotool", "key", "28:1", "28:0"]),
 }
+# What only succeeds where the window system can be reached, and lets programs type.
+PROBES = {"wtype": ["wtype", "-s", "1"], "xdotool": ["xdotool", "getdisplaygeometry"]}
 # Programs that take the text on stdin.
 CLIPBOARDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "wl-copy": (("WAYLAND_DISPLAY",), ["wl-copy"]),
@@ -39,6 +41,16 @@ class Keyboard:
     """Types into the focused window."""
 
     name: str
+
+    def check(self) -> None:
+        """Raise UsageError when the window system cannot be reached, or does not let programs type."""
+        if self.name not in PROBES:
+            return
+        try:
+            _run(PROBES[self.name])
+        except OutputError as error:
+            (variable,) = WAYS[self.name][0]
+            raise UsageError(f"{error}, with {variable} as it is: {os.environ.get(variable, '')}") from error
 
     def write(self, text: str) -> None:
         """Type text; raises OutputError when the program fails."""
@@ -56,6 +68,9 @@ class Clipboard:
     def __init__(self, name: str) -> None:
         self.name = name
         self._text = ""
+
+    def check(self) -> None:
+        """Every clipboard will do."""
 
     def write(self, text: str) -> None:
         """Append text; raises OutputError when the program fails."""

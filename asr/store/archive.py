@@ -24,7 +24,8 @@ SUFFIXES = (".json", ".txt", ".md", ".onnx", ".safetensors", ".npz", ".packed")
 PLAIN_NAMES = ("LICENSE", "NOTICE", "README")
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib", ".npy")
 MOST_FILES = 1_000
-MOST_BYTES = 4 << 30  # unpacked, unless the user allows more
+MOST_BYTES = 1_000_000_000  # unpacked, unless the user allows more
+MOST_DESCRIPTION = 1 << 20  # bytes of a description, which is read whole
 PIECE = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*\Z")  # also what every file system takes
 
@@ -96,8 +97,14 @@ def unpack(archive: Path, target: Path, most_bytes: int = MOST_BYTES) -> Path:
             path = target.joinpath(*member.path.parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             with member.open() as source, path.open("xb") as file:
+                start = written
                 while piece := source.read(PIECE):
                     written += len(piece)
+                    if path.name == DESCRIPTION and written - start > MOST_DESCRIPTION:
+                        raise ModelError(
+                            f"{archive} holds {member.path} of more than {MOST_DESCRIPTION >> 20} MB, which is no "
+                            "description of a model; nothing was installed"
+                        )
                     if written > most_bytes:
                         raise ModelError(
                             f"{archive} holds more than {most_bytes / 1e6:.0f} MB unpacked; nothing was installed: "

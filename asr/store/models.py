@@ -55,7 +55,10 @@ def install(source: Path, name: str | None = None, replace: bool = False, most_b
     scratch = Path(tempfile.mkdtemp(prefix=".", dir=root))
     try:
         found = source if source.is_dir() else unpack(source, scratch / "archive", most_bytes)
-        package = ModelPackage.open(found)
+        try:
+            package = ModelPackage.open(found)
+        except ModelError as error:  # the scratch folder says nothing to a user
+            raise ModelError(str(error).replace(str(scratch / "archive"), str(source))) from error
         name = name or package.name
         _check_name(name, replace)
         new = scratch / "model"
