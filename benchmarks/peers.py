@@ -1,169 +1,169 @@
-"""The same speech on one core, side by side: this recogniser, its network in other libraries, PocketSphinx, the limits.
+"""Rill beside what one would use instead: the same speech, one core, one run.
 
-    python benchmarks/peers.py [--seconds 30] [--json FILE] [--plot FILE]
+    python benchmarks/peers.py TABLE [--every 4] [--streamed 16] [--only NAME] [--json FILE] [--plot FILE]
 
-Chunks of 160 ms (PocketSphinx: 100 ms). "network" rows run the same weights from samples to log-probabilities, nothing
-else; "system" rows go on to words and partial results. The limit of one stream is how fast this core can read the
-weights once a frame; of 64 streams together, how fast it multiplies matrices. Needs the extra `train`; what is
-missing is left out.
+Each system runs in a process of its own, on one core. Whole recordings: word error rate, and processor seconds a second
+of audio. Live, some recordings arrive at their own speed: what takes pieces gets them of 160 ms (PocketSphinx 100 ms);
+what cannot is run again every second on all that was said so far, as people do. "First" is from the end of the first
+word to the first text, "final" from the end of the audio to the final text, both medians, the time for computing
+included. Texts are compared in lower case, without marks, numbers and titles as words. What is not installed is left
+out; `benchmarks/peer_systems.py` names the packages.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import jiwer
 import numpy as np
-from measuring import RATE, median_seconds, parser, pin, report, speech
+from measuring import RATE, parser, pin, report
+from peer_systems import SYSTEMS, System, installed
 
-from asr import Recognizer
-from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
-from asr.streaming.engine import OnnxEngine
+from asr.data.manifest import Utterance, load_audio, read_manifest
+from asr.errors import DataError
+from asr.importing.spoken import spelled_out
+from asr.words.text import normalise
 
-CHUNK = 2_560
-BATCH = 64
-
-
-def compute_seconds(step: Callable[[np.ndarray], object], audio: np.ndarray, chunk: int = CHUNK) -> float:
-    """Wall seconds of computing for a second of audio."""
-    step(audio[:chunk])
-    begun = time.perf_counter()
-    for start in range(0, len(audio), chunk):
-        step(audio[start : start + chunk])
-    return (time.perf_counter() - begun) * RATE / len(audio)
+TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint"}
 
 
-def stepped(engine) -> Callable[[np.ndarray], object]:
-    state = engine.start()
-
-    def step(chunk: np.ndarray) -> None:
-        nonlocal state
-        _, state = engine.step(state, chunk)
-
-    return step
-
-
-def torch_rows(audio: np.ndarray, package: ModelPackage) -> dict[str, float]:
+def plain(text: str) -> str:
+    """A text as references are written."""
     try:
-        import torch
-
-        from asr.acoustic.export import load_acoustic_model
-        from asr.streaming.engine import TorchEngine
-    except ImportError:
-        return {}
-    torch.set_num_threads(1)
-    engine = TorchEngine(load_acoustic_model(package.folder), "phones")
-    found = {"network: torch nn.LSTM as it comes": compute_seconds(stepped(engine), audio)}
-    with torch.backends.mkldnn.flags(enabled=False):
-        found["network: torch, oneDNN off"] = compute_seconds(stepped(engine), audio)
-    return found
+        text = spelled_out(text)
+    except DataError:  # symbols and codes without one reading
+        text = normalise(re.sub(r"[^A-Za-z' -]", " ", text))
+    return " ".join(TITLES.get(word, word) for word in text.split())
 
 
-def pocketsphinx_row(audio: np.ndarray) -> dict[str, float]:
-    try:
-        from pocketsphinx import Decoder
-    except ImportError:
-        return {}
-    decoder = Decoder(samprate=RATE, loglevel="FATAL")
-    decoder.start_utt()
+def live_delays(system: System, audio: np.ndarray, first_word: float) -> tuple[float, float, float]:
+    """Seconds from the end of the first word to the first text, from the end of the audio to the final text, of
+    computing.
 
-    def step(chunk: np.ndarray) -> None:
-        decoder.process_raw((chunk * 32_767).astype("<i2").tobytes())
-        decoder.hyp()
+    Pieces arrive at the speed of speech; a piece waits while the one before is computed.
+    """
+    feed, finish = system.live()
+    size = round(system.chunk_seconds * RATE)
+    now, shown, computing = 0.0, None, 0.0
+    for start in range(0, len(audio), size):
+        piece = audio[start : start + size]
+        now = max(now, (start + len(piece)) / RATE)
+        begun, used = time.perf_counter(), time.process_time()
+        text = feed(piece)
+        now += time.perf_counter() - begun
+        computing += time.process_time() - used
+        if text and shown is None:
+            shown = now
+    begun, used = time.perf_counter(), time.process_time()
+    finish()
+    now += time.perf_counter() - begun
+    computing += time.process_time() - used
+    return (now if shown is None else shown) - first_word, now - len(audio) / RATE, computing
 
-    seconds = compute_seconds(step, audio, RATE // 10)
-    decoder.end_utt()
-    return {"system: PocketSphinx, its own model": seconds}
+
+def measure(name: str, utterances: list[Utterance], first_words: dict[str, float]) -> dict[str, object]:
+    """The row of a system."""
+    pin(1)
+    system = SYSTEMS[name].make()
+    texts, seconds, computing = [], 0.0, 0.0
+    for number, utterance in enumerate(utterances):
+        audio = load_audio(utterance, RATE)
+        if number == 0:
+            system.text(audio)  # what is loaded when it is first used
+        used = time.process_time()
+        texts.append(plain(system.text(audio)))
+        computing += time.process_time() - used
+        seconds += len(audio) / RATE
+    wrong = {}
+    for source in ("all", *dict.fromkeys(one.source for one in utterances)):
+        chosen = [k for k, one in enumerate(utterances) if source in ("all", one.source)]
+        rate = jiwer.wer([plain(utterances[k].text) for k in chosen], [texts[k] for k in chosen])
+        wrong[f"{source} WER %" if source != "all" else "WER %"] = round(100 * rate, 1)
+    heard = [one for one in utterances if one.id in first_words]
+    delays = [live_delays(system, load_audio(one, RATE), first_words[one.id]) for one in heard]
+    first, final, live = zip(*delays, strict=True)
+    return {
+        "system": name,
+        **wrong,
+        "CPU s a s": round(computing / seconds, 4),
+        "live CPU s a s": round(sum(live) / sum(one.seconds for one in heard), 3),
+        "first s": round(statistics.median(first), 2),
+        "final s": round(statistics.median(final), 2),
+        "peak MB": peak_mb(),
+        "model MB": round(system.megabytes),
+    }
 
 
-def batch_seconds(engine: OnnxEngine, frames: int = 5) -> float:
-    """Seconds for a frame of one stream when 64 go together."""
-    rates = engine.rates
-    heard = np.zeros((frames - 1) * rates.frame_samples + rates.window_samples, np.float32)
-    states = [engine.accept(engine.start(), heard)] * BATCH
-    return median_seconds(lambda: engine.advance(states, frames), runs=15) / BATCH / frames
+def peak_mb() -> int | None:
+    """The most memory that this process has used, None where the system does not tell."""
+    status = Path("/proc/self/status")  # getrusage counts the process that started this one, too
+    found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
+    return round(int(found[1]) / 1024) if found else None
 
 
-def limits(package: ModelPackage) -> dict[str, dict[str, float]]:
-    """Of each kind of arithmetic: weights, and seconds a frame at the measured bandwidth and matrix peak."""
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
+def first_word_ends(utterances: list[Utterance]) -> dict[str, float]:
+    """When the first word of each utterance ends, by forced alignment."""
+    from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+    from asr.decoding.word_alignment import WordAligner
+    from asr.words.lexicon import Lexicon
 
-    random = np.random.default_rng(0)
-    found = {}
-    for name, bytes_each in (("onnx", 4), ("int8", 1)):
-        graph = onnx.load(str(package.graph(name))).graph
-        arrays = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
-        kinds = (np.int8, np.uint8) if name == "int8" else (np.float16,)
-        weights = sum(array.size for array in arrays if array.ndim >= 2 and array.dtype in kinds)
-        buffer = random.random(weights * bytes_each // 4, np.float32)
-        reading = median_seconds(lambda b=buffer: b.max(), runs=101)
-        size, kind = 1_024, "MatMulInteger" if name == "int8" else "MatMul"
-        types = (TensorProto.UINT8, TensorProto.INT32) if name == "int8" else (TensorProto.FLOAT,) * 2
-        values = random.integers(-100, 100, (size, size)).astype(np.int8 if name == "int8" else np.float32)
-        proto = helper.make_model(
-            helper.make_graph(
-                [helper.make_node(kind, ["a", "b"], ["c"])],
-                "product",
-                [helper.make_tensor_value_info("a", types[0], [size, size])],
-                [helper.make_tensor_value_info("c", types[1], [size, size])],
-                [numpy_helper.from_array(values, "b")],
-            ),
-            opset_imports=[helper.make_opsetid("", 17)],
-            ir_version=8,
-        )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        with tempfile.TemporaryDirectory() as folder:
-            onnx.save(proto, str(path := Path(folder) / "product.onnx"))
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        left = np.full((size, size), 3, np.uint8 if name == "int8" else np.float32)
-        product = median_seconds(lambda s=session, a=left: s.run(None, {"a": a}), runs=31)
-        found[name] = {
-            "weights": weights,
-            "one": reading,
-            "many": product * weights / size**3,
-            "gigabytes": buffer.nbytes / reading / 1e9,
-            "peak": 2 * size**3 / product / 1e9,
-        }
-    return found
+    aligner = WordAligner(ModelPackage.open(DEFAULT_MODEL), Lexicon.load())
+    return {one.id: aligner.align(load_audio(one, RATE), one.text)[0].end_seconds for one in utterances}
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Words wrong against cost."""
+    from matplotlib.figure import Figure
+
+    axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
+    for row in rows:
+        own = str(row["system"]).startswith("Rill")
+        axes.scatter(row["CPU s a s"], row["WER %"], s=70, color="#c2410c" if own else "#475569")
+        axes.annotate(row["system"], (row["CPU s a s"], row["WER %"]), xytext=(8, 5), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    axes.set_xlabel("processor seconds for a second of audio, one core")
+    axes.set_ylabel("words wrong, %")
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--seconds", type=float, default=30.0)
+    arguments.add_argument("table", type=Path)
+    arguments.add_argument("--every", type=int, default=4, help="take every n-th utterance")
+    arguments.add_argument("--streamed", type=int, default=16, help="recordings of at least 3 s that arrive live")
+    arguments.add_argument("--only", choices=SYSTEMS, action="append")
+    arguments.add_argument("--first-words", type=Path, help=argparse.SUPPRESS)  # in the process of a system
     options = arguments.parse_args()
-    pin(1)
-    audio, package = speech(options.seconds), ModelPackage.open(DEFAULT_MODEL)
-    engines = {name: OnnxEngine(package.graph(name), package.rates, "phones") for name in ("onnx", "int8")}
-    found = {f"network: onnxruntime {name}": compute_seconds(stepped(one), audio) for name, one in engines.items()}
-    for name, engine in engines.items():
-        found[f"network: {name}, {BATCH} streams together, each"] = batch_seconds(engine) / package.rates.seconds(1)
-    found |= torch_rows(audio, package) | pocketsphinx_row(audio)
-    for name in engines:
-        for decoder in ("greedy", "lm"):
-            recognizer = Recognizer.load(engine=name, decoder=decoder)
-            found[f"system: {name}, {decoder}"] = compute_seconds(stepped(recognizer), audio)
-    try:
-        bounds = limits(package)
-    except ImportError:
-        bounds = {}
-    for name, bound in bounds.items():
-        found[f"limit: {name}, one stream, {bound['gigabytes']:.0f} GB/s"] = bound["one"] / package.rates.seconds(1)
-        found[f"limit: {name}, many, {bound['peak']:.0f} GFLOP/s"] = bound["many"] / package.rates.seconds(1)
-    rows = [
-        {"what": name, "ms per s of audio": round(1_000 * seconds, 2), "times real time": round(1 / seconds, 1)}
-        for name, seconds in found.items()
-    ]
-    report(options, rows, "what", "times real time")
-    for name, bound in bounds.items():
-        frame = package.rates.seconds(1)
-        one = bound["one"] / frame / found[f"network: onnxruntime {name}"]
-        many = bound["many"] / frame / found[f"network: {name}, {BATCH} streams together, each"]
-        print(f"{name}: {bound['weights'] / 1e6:.1f} M weights; {one:.0%} of the limit alone, {many:.0%} in a batch")
+    utterances = list(read_manifest(options.table).utterances)[:: options.every]
+    if options.first_words:
+        row = measure(options.only[0], utterances, json.loads(options.first_words.read_text()))
+        options.json.write_text(json.dumps(row))
+        return
+    long = [one for one in utterances if one.seconds >= 3]
+    streamed = long[:: max(1, len(long) // options.streamed)][: options.streamed]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        (first_words := Path(folder) / "first.json").write_text(json.dumps(first_word_ends(streamed)))
+        for name in filter(installed, options.only or SYSTEMS):
+            command = [sys.executable, __file__, str(options.table), f"--every={options.every}", f"--only={name}"]
+            row = Path(folder) / "row.json"
+            subprocess.run([*command, f"--first-words={first_words}", f"--json={row}"], check=True)
+            rows.append(json.loads(row.read_text()))
+            print(rows[-1], flush=True)
+    plot, options.plot = options.plot, None
+    report(options, rows, "system", "WER %")
+    if plot:
+        draw(rows, plot)
 
 
 if __name__ == "__main__":
