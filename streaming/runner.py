@@ -150,11 +150,11 @@ class Runner:
             results += found
         if state.frames > decoded:
             guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
-            partial = self._result(guess, state, final=False)
+            text, committed = " ".join(word.text for word in guess), len(state.stability.committed)
             # A decoder may have no words for a moment when its confidence is low; the display keeps the last text.
-            if partial.text and (partial.text, partial.committed) != (state.shown, state.committed):
-                results.append(partial)
-                state = state._replace(shown=partial.text, committed=partial.committed)
+            if text and (text, committed) != (state.shown, state.committed):
+                results.append(self._result(guess, state, final=False))
+                state = state._replace(shown=text, committed=committed)
         return tuple(results), state
 
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_lm import ARPA, LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 
 from asr.decoding.acoustic_units import SearchOptions
-from asr.decoding.beam import GraphDecoder
+from asr.decoding.beam import GraphDecoder, Memo
 from asr.errors import ModelError
 from asr.graph.graph import Graph
 from asr.lm.folder import LanguageModel
@@ -102,6 +102,21 @@ def test_any_chunks_give_the_same_words(decoder: GraphDecoder, seed: int, data: 
     whole = decoder.advance(decoder.start(), log_probs)
     assert decoder.best(state) == decoder.best(whole)
     assert decoder.finish(state)[0] == decoder.finish(whole)[0]
+
+
+@given(seed=st.integers(0, 10_000), data=st.data())
+def test_words_read_again_and_again_are_those_read_once(decoder: GraphDecoder, seed: int, data: st.DataObject) -> None:
+    log_probs = random_rows(seed, 40)
+    forked = random_rows(seed + 1, 40)
+    state, earlier = decoder.start(), decoder.start()
+    for cut in data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=12)):
+        taken = forked if data.draw(st.integers(0, 4)) == 0 else log_probs  # what a fork has heard differs
+        if data.draw(st.integers(0, 5)) == 0:
+            state = earlier
+        earlier, state = state, decoder.advance(state, taken[state.frames : state.frames + cut])
+        assert decoder.best(state) == decoder.best(state._replace(memo=Memo()))
+        words, _ = decoder.finish(state)
+        assert words == decoder.finish(state._replace(memo=Memo()))[0]
 
 
 def test_a_state_can_be_forked_and_returned_to(decoder: GraphDecoder) -> None:

@@ -155,7 +155,8 @@ def _means(values: np.ndarray, phones: np.ndarray, words: Sequence[tuple[int, in
     """Mean value and number of the runs of each word that are not silence: (W,) each."""
     first, last = np.array(words, int).reshape(-1, 2).T
     spoken = phones != SILENCE
-    sums = np.concatenate([[0], np.cumsum(np.where(spoken, values, 0), dtype=float)])
     counts = np.concatenate([[0], np.cumsum(spoken)])
     counts = counts[last] - counts[first]
-    return (sums[last] - sums[first]) / np.maximum(counts, 1), counts
+    # Each word's own sum: the difference of two sums would depend on the words before it by a rounding.
+    sums = np.add.reduceat(np.append(np.where(spoken, values, 0), 0.0), np.stack([first, last], axis=1).ravel())[::2]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), 0.0), counts

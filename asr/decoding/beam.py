@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
+from operator import is_
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +15,32 @@ from asr.decoding.lattice import cheapest_sentences
 from asr.decoding.native import NONE
 from asr.decoding.rescoring import Rescorer
 from asr.decoding.search import Hypotheses, LargeModel, Search, SearchWeights
-from asr.decoding.word_times import spans_of_words
+from asr.decoding.word_times import Division, spans_of_words
 from asr.graph.compiled import compiled
 from asr.lm.folder import LanguageModel
 from asr.lm.lstm import LstmState
 from asr.streaming.results import Alternative, WordSpan
 from asr.words.tokens import BLANK
+
+
+class Trace(NamedTuple):
+    """The words that were last read off a path: those that a later path shares are not computed again."""
+
+    rows: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities that it was read with
+    phones: np.ndarray  # (N,) of each frame
+    frames: list[tuple[int, int]]  # of each word among these
+    words: list[int]
+    spans: tuple[WordSpan, ...]
+    division: Division | None
+
+
+class Memo:
+    """A place for the last trace, shared by the states of an utterance: what it holds is compared before it is used."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self) -> None:
+        self.trace: Trace | None = None
 
 
 class GraphState(NamedTuple):
@@ -30,6 +52,7 @@ class GraphState(NamedTuple):
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
     search: Hypotheses | None  # the paths over them; None before the first frame
     context: LstmState | None = None  # of earlier utterances, where finals are rescored
+    memo: Memo | None = None  # None before the first frame
 
     @property
     def searched(self) -> int:
@@ -90,7 +113,12 @@ class GraphDecoder:
         rows = self._units.scores(log_probs[kept], self._weights)
         phones = self.symbol_log_probs(log_probs[kept])
         search = self._search.advance(state.search, rows)
-        return state._replace(phones=(*state.phones, phones), numbers=(*state.numbers, numbers), search=search)
+        return state._replace(
+            phones=(*state.phones, phones),
+            numbers=(*state.numbers, numbers),
+            search=search,
+            memo=state.memo or Memo(),
+        )
 
     def symbol_log_probs(self, log_probs: np.ndarray) -> np.ndarray:
         """Log-probabilities of phones (T, P), silence or the blank first, from those of units (T, V)."""
@@ -183,17 +211,24 @@ class GraphDecoder:
 
     def _spans(self, state: GraphState, tokens: np.ndarray, words: list[int]) -> tuple[WordSpan, ...]:
         """Words with their times and confidences, from the unit of each frame (T,)."""
-        rows = np.concatenate(state.phones)
-        tokens = self._units.phones(tokens)
-        numbers = np.concatenate(state.numbers)
+        phones = self._units.phones(tokens)
+        last = state.memo.trace
         sounds = [self._sounds[word] for word in words]
-        texts = [self._texts[word] for word in words]
-        spans = spans_of_words(tokens, sounds)
-        confidences = self._confidences(tokens, rows[np.arange(len(tokens)), tokens], spans)
-        return tuple(
-            WordSpan(text, int(numbers[start]), int(numbers[end - 1]) + 1, float(confidence))
-            for text, (start, end), confidence in zip(texts, spans, confidences, strict=True)
-        )
+        frames, division = spans_of_words(phones, sounds, last and last.division)
+        kept = 0 if last is None else _kept(last, state.phones, phones, frames, words)
+        spans = () if last is None else last.spans[:kept]
+        if kept < len(words):
+            begin = min(start for start, _ in frames[kept:])  # the words before it have ended by then
+            rows, numbers = (_from(blocks, begin, len(phones)) for blocks in (state.phones, state.numbers))
+            chosen = rows[np.arange(len(rows)), phones[begin:]]
+            places = [(start - begin, end - begin) for start, end in frames[kept:]]
+            confidences = self._confidences(phones[begin:], chosen, places)
+            spans += tuple(
+                WordSpan(self._texts[word], int(numbers[start]), int(numbers[end - 1]) + 1, float(confidence))
+                for word, (start, end), confidence in zip(words[kept:], places, confidences, strict=True)
+            )
+        state.memo.trace = Trace(state.phones, phones, frames, words, spans, division)
+        return spans
 
     def _confidences(self, tokens: np.ndarray, log_probs: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
         """Confidence of each word, from the phone of each frame (T,) and its log-probability (T,)."""
@@ -203,6 +238,37 @@ class GraphDecoder:
         runs = np.unique(np.concatenate([[0], np.flatnonzero(np.diff(tokens)) + 1, starts, ends[ends < len(tokens)]]))
         words = np.stack([np.searchsorted(runs, starts), np.searchsorted(runs, ends)], axis=1)
         return self._units.confidences(np.maximum.reduceat(log_probs, runs), tokens[runs], words)
+
+
+def _kept(
+    last: Trace, rows: Sequence[np.ndarray], phones: np.ndarray, frames: list[tuple[int, int]], words: list[int]
+) -> int:
+    """How many leading words of a trace are those of another path, with the same frames and confidences."""
+    same = len(last.phones)  # frames of which both have the same rows and phones
+    if not all(map(is_, last.rows, rows)):
+        shared = takewhile(lambda pair: pair[0] is pair[1], zip(last.rows, rows, strict=False))
+        same = sum(len(one) for one, _ in shared)
+    same = min(same, len(phones))
+    different = np.flatnonzero(last.phones[:same] != phones[:same])
+    same = int(different[0]) if len(different) else same
+    count = 0
+    for was, now, old, new in zip(last.frames, frames, last.words, words, strict=False):
+        if was != now or old != new or now[1] >= same:
+            break
+        count += 1
+    # What follows begins behind them, so that no run of a phone is cut otherwise than in a whole path.
+    while count and min((start for start, _ in frames[count:]), default=same) < frames[count - 1][1]:
+        count -= 1
+    return count
+
+
+def _from(blocks: Sequence[np.ndarray], begin: int, end: int) -> np.ndarray:
+    """Blocks of ``end`` rows in all joined, from a row on."""
+    first = len(blocks)
+    while end > begin:
+        first -= 1
+        end -= len(blocks[first])
+    return np.concatenate(blocks[first:])[begin - end :]
 
 
 def _large(model: LanguageModel) -> LargeModel | None:

@@ -130,16 +130,23 @@ def write_language_model(
 
 
 class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):
-    """Pronunciations of each word of a lexicon, parsed on access: a recording needs few of them."""
+    """Pronunciations of each word of a lexicon, parsed when first asked for: a recording needs few of them."""
 
     def __init__(self, written: list[list[str]], phones: TokenTable) -> None:
         self._written = written  # of each word
         self._ids = phones.ids
+        self._read: dict[int, tuple[tuple[int, ...], ...]] = {}
 
     def __len__(self) -> int:
         return len(self._written)
 
     def __getitem__(self, word: int) -> tuple[tuple[int, ...], ...]:
+        found = self._read.get(word)
+        if found is None:
+            found = self._read[word] = self._parsed(word)
+        return found
+
+    def _parsed(self, word: int) -> tuple[tuple[int, ...], ...]:
         try:
             return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in self._written[word])
         except (KeyError, IndexError) as error:
