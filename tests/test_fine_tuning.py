@@ -72,6 +72,8 @@ def test_the_page_runs_and_the_model_keeps_its_language_model(asr, base, table, 
         "runs/mine": str(tmp_path / "run"),
         "./rill-mine": str(tmp_path / "tuned"),
         "rill-mine": str(tmp_path / "tuned"),
+        "rill-mine-office": str(tmp_path / "tuned-office"),
+        "office": str(base / "lm"),
         "recording.wav": str(SAMPLES / "greeting.wav"),
     }
     done = set()
@@ -86,6 +88,7 @@ def test_the_page_runs_and_the_model_keeps_its_language_model(asr, base, table, 
         assert "language model" not in ended.stderr
         done.add(name)
     assert done == {"train", "export", "evaluate", "transcribe"}
+    assert (tmp_path / "tuned-office" / "lm").is_dir()
     tuned = tmp_path / "tuned"
     for path in (base / "lm").iterdir():
         assert (tuned / "lm" / path.name).read_bytes() == path.read_bytes()
