@@ -18,11 +18,14 @@ from asr.audio.samples import as_samples, check_rate
 from asr.errors import AudioError, DamagedAudioError, UsageError
 from asr.lm.hotwords import read_hotwords
 from asr.recognizer_options import RecognizerOptions, open_readable
+from asr.streaming.ahead import Ahead, two_cores
+from asr.streaming.batcher import BatchedEngine
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.engine import Engine
-from asr.streaming.results import Alternative, Result, joined
+from asr.streaming.results import Alternative, Result
 from asr.streaming.runner import Decoder, Runner, RunnerState
 from asr.streaming.sources import rechunked, resampled
+from asr.transcript import Transcript
 from asr.words.readable import ReadableState, ReadableText
 
 FILE_CHUNK_MS = 2_000
@@ -232,13 +235,13 @@ class Recognizer:
             AudioError: samples that are not audio, as for `transcribe`.
         """
         results, runner = self._runner.step(state.runner, as_samples(samples))
-        results, readable = self._written(results, state.readable)
+        results, readable = self.written(results, state.readable)
         return results, RecognizerState(runner, readable)
 
     def finish(self, state: RecognizerState) -> tuple[tuple[Result, ...], RecognizerState]:
         """End a stream: its last final results, and the state of a new stream."""
         results, runner = self._runner.finish(state.runner)
-        results, _ = self._written(results, state.readable, last=True)
+        results, _ = self.written(results, state.readable, last=True)
         return results, RecognizerState(runner, None)
 
     def alternatives(self, state: RecognizerState, count: int = 5) -> tuple[Alternative, ...]:
@@ -251,7 +254,7 @@ class Recognizer:
             raise UsageError(f"count must be a whole number from 1, got {count!r}")
         return self._runner.alternatives(state.runner, count)
 
-    def _written(
+    def written(
         self, results: tuple[Result, ...], state: ReadableState | None, last: bool = False
     ) -> tuple[tuple[Result, ...], ReadableState | None]:
         """Results for readers, if they are wanted; ``last``: the stream ends with them."""
@@ -263,6 +266,11 @@ class Recognizer:
             one, state = self._readable.write(result, state, last and result is results[-1])
             written.append(one)
         return tuple(written), state
+
+    def ahead(self) -> Ahead | None:
+        """A recording on two cores, where there are two and its network can run ahead of its words."""
+        batched = isinstance(self._engine, BatchedEngine)  # other recordings use the cores
+        return Ahead(self._runner) if two_cores() and self._runner.hears_ahead and not batched else None
 
     def _with(self, runner: Runner) -> Recognizer:
         """The same recogniser with another runner."""
@@ -285,30 +293,6 @@ class Recognizer:
     def _at_model_rate(self, chunks: Iterable[np.ndarray], sample_rate: int | None) -> Iterator[np.ndarray]:
         rate = self.sample_rate if sample_rate is None else check_rate(sample_rate)
         return resampled(chunks, rate, self.sample_rate)
-
-
-class Transcript:
-    """A recording as far as it has been recognised; its result can be asked for at any time, without ending it."""
-
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._recognizer = recognizer
-        self._state = recognizer.start()
-        self._finals: tuple[Result, ...] = ()
-
-    @property
-    def seconds(self) -> float:
-        """Length of the audio recognised."""
-        return self._state.samples / self._recognizer.sample_rate
-
-    def accept(self, samples: np.ndarray) -> None:
-        """Recognise samples (N,) at the recogniser's rate."""
-        results, self._state = self._recognizer.step(self._state, samples)
-        self._finals += tuple(result for result in results if result.final)
-
-    def result(self) -> Result:
-        """One final result from 0 to the end of the audio so far, as if the recording ended there."""
-        last, _ = self._recognizer.finish(self._state)
-        return joined(self._finals + last, self.seconds)
 
 
 def chunk_samples(chunk_ms: int, sample_rate: int) -> int:

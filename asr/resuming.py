@@ -210,7 +210,7 @@ class ResumingStream:
 
 
 class RemoteTranscript:
-    """A recording as far as a server has recognised it, a context manager; else as `asr.recognizer.Transcript`."""
+    """A recording as far as a server has recognised it, a context manager; else as `asr.transcript.Transcript`."""
 
     def __init__(self, stream: ResumingStream) -> None:
         self._stream = stream

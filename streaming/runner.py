@@ -79,6 +79,17 @@ class RunnerState(NamedTuple):
     committed: int  # how many words of it were committed
 
 
+class Heard(NamedTuple):
+    """What the network makes of a chunk, before its words are searched."""
+
+    log_probs: np.ndarray  # (T, V) the rows that the chunk completes
+    quiet: np.ndarray  # (K,) bool: whether each of its blocks is quiet
+    amplified: np.ndarray  # (N,) samples, none where endpoints do not reset the network
+    samples: int  # of the chunk
+    engine: Any
+    level: LevelState
+
+
 class Runner:
     """Drives an engine, a decoder, an endpoint and a stability rule over one or many streams."""
 
@@ -144,9 +155,7 @@ class Runner:
         decoded = state.frames
         results: list[Result] = []
         for piece in self._pieces(samples):
-            amplified, quiet, level = self._level.accept(state.level, piece)
-            log_probs, state = self._run(state._replace(level=level), amplified, quiet)
-            found, state = self._decode(state._replace(samples=state.samples + len(piece)), log_probs)
+            found, state = self.understand(state, self.hear(state, piece))
             results += found
         if state.frames > decoded:
             guess = self._stabilizer.kept(state.stability, self._decoder.best(state.decoder))
@@ -156,6 +165,22 @@ class Runner:
                 results.append(self._result(guess, state, final=False))
                 state = state._replace(shown=text, committed=committed)
         return tuple(results), state
+
+    @property
+    def hears_ahead(self) -> bool:
+        """Whether the network can run ahead of the search: endpoints do not reset it."""
+        return not self._rule.reset
+
+    def hear(self, before: RunnerState | Heard, samples: np.ndarray) -> Heard:
+        """The half of `step` that is the network's: it depends on what was heard before, not on the words.
+
+        Where ``before`` is a `Heard`, `hears_ahead` must hold.
+        """
+        return self._heard(before, len(samples), *self._level.accept(before.level, samples))
+
+    def understand(self, state: RunnerState, heard: Heard) -> tuple[list[Result], RunnerState]:
+        """The other half, for what was heard in order: the utterances that ended, and the next state."""
+        return self._decode(self._taken(state, heard), heard.log_probs)
 
     def finish(self, state: RunnerState) -> tuple[tuple[Result, ...], RunnerState]:
         """End the stream: its last final results, and the state of a new stream."""
@@ -170,19 +195,30 @@ class Runner:
         decoder = self._decoder.advance(state.decoder, self._quiet.silenced(state.quiet, log_probs))
         return self._decoder.alternatives(decoder, count)
 
-    def _run(self, state: RunnerState, amplified: np.ndarray, quiet: np.ndarray) -> tuple[np.ndarray, RunnerState]:
-        """The rows (T, V) that amplified samples complete."""
-        log_probs, engine = self._engine.step(state.engine, amplified)
-        state = state._replace(engine=engine, quiet=np.concatenate([state.quiet, quiet]))
+    def _heard(
+        self, before: RunnerState | Heard, samples: int, amplified: np.ndarray, quiet: np.ndarray, level: LevelState
+    ) -> Heard:
+        log_probs, engine = self._engine.step(before.engine, amplified)
+        return Heard(log_probs, quiet, amplified if self._rule.reset else amplified[:0], samples, engine, level)
+
+    def _taken(self, state: RunnerState, heard: Heard) -> RunnerState:
+        """The state after a chunk whose rows are still to be decoded."""
+        state = state._replace(
+            engine=heard.engine,
+            level=heard.level,
+            quiet=np.concatenate([state.quiet, heard.quiet]),
+            samples=state.samples + heard.samples,
+        )
         if self._rule.reset:
-            state = state._replace(undecoded=np.concatenate([state.undecoded, amplified]))
-        return log_probs, state
+            state = state._replace(undecoded=np.concatenate([state.undecoded, heard.amplified]))
+        return state
 
     def _run_out(self, state: RunnerState) -> tuple[np.ndarray, RunnerState]:
         """The rows (T, V) that are owed if the stream ends now."""
-        log_probs, state = self._run(state, *self._level.finish(state.level))
+        heard = self._heard(state, 0, *self._level.finish(state.level), state.level)
+        state = self._taken(state, heard)
         last, _ = self._engine.finish(state.engine)
-        return np.concatenate([log_probs, last]), state
+        return np.concatenate([heard.log_probs, last]), state
 
     def _decode(
         self, state: RunnerState, log_probs: np.ndarray, ended: bool = False

@@ -21,6 +21,8 @@ from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage, find_model
 from asr.errors import AudioError, DamagedAudioError, ModelError, RillError, UnknownModelError, UsageError
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.results import Result, Word, joined
+from asr.streaming.sources import rechunked
+from asr.transcript import Transcript
 
 
 def finals(results) -> list[Result]:
@@ -277,3 +279,20 @@ def test_a_network_that_forgets_gives_the_same_text_for_any_chunks(model_folder,
     once, pieces = (finals(forgetful.stream(np.array_split(samples, parts))) for parts in (1, 150))
     assert len(once) > 5
     assert [result.text for result in once] == [result.text for result in pieces]
+
+
+@pytest.mark.parametrize("chunk_ms", [70, 2_000])
+def test_a_recording_on_two_cores_has_the_results_of_one(shipped_recognizer, speech, monkeypatch, chunk_ms):
+    samples = np.tile(speech, 3)
+    found = []
+    for cores in (False, True):
+        monkeypatch.setattr("asr.recognizer.two_cores", lambda cores=cores: cores)
+        transcript = Transcript(shipped_recognizer.with_readable())
+        assert (transcript._ahead is not None) == cores
+        halves = []
+        for chunk in rechunked([samples], 16 * chunk_ms):
+            transcript.accept(chunk)
+            if len(halves) == 0 and transcript.seconds > len(samples) / 32_000:
+                halves.append((transcript.seconds, transcript.result()))  # it can be asked for at any time
+        found.append((halves, transcript.result()))
+    assert found[0] == found[1]

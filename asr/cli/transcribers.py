@@ -18,9 +18,10 @@ from asr.cli.progress import TranscriptionProgress
 from asr.cli.sources import STDIN
 from asr.errors import AudioError, RillError, ServerError, UsageError
 from asr.output.files import Source
-from asr.recognizer import Recognizer, Transcript
+from asr.recognizer import Recognizer
 from asr.streaming.results import Result
 from asr.streaming.sources import rechunked
+from asr.transcript import Transcript
 
 if TYPE_CHECKING:
     import numpy as np
