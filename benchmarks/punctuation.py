@@ -12,19 +12,23 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.acoustic.folder import DEFAULT_MODEL, PUNCTUATION, find_model
 from asr.files import text_lines
 from asr.training.punctuation_rows import BREAK_SECONDS, Stream, pauses_before
-from asr.training.punctuation_text import ENDING, TaggedWord, tagged_text
+from asr.training.punctuation_text import TaggedWord, tagged_text
 from asr.words.readable import ALWAYS_CAPITAL
 from asr.words.tagger import ENDINGS, LOWER, MARKS, Tag, Tagger
 
 NAMES = {".": "full stop", ",": "comma", "?": "question", "!": "exclamation"}
+CAPITALS = "capitals"
+KINDS = (*NAMES.values(), CAPITALS)
 
 
 def main() -> None:
@@ -53,10 +57,9 @@ def main() -> None:
                 {"text": path.name.split(".")[0], "words": len(words), "by": name, **scores(words, tags, cased)}
             )
         print(f"{path.name}: {1e6 * seconds / len(words):.0f} µs a word")
-    kinds = [*NAMES.values(), "capitals"]
-    print("| text | words | by | " + " | ".join(kinds) + " |\n|" + "---|" * (3 + len(kinds)))
+    print("| text | words | by | " + " | ".join(KINDS) + " |\n|" + "---|" * (3 + len(KINDS)))
     for row in rows:
-        print(f"| {row['text']} | {row['words']} | {row['by']} | " + " | ".join(f"{row[k]:.1f}" for k in kinds) + " |")
+        print(f"| {row['text']} | {row['words']} | {row['by']} | " + " | ".join(f"{row[k]:.1f}" for k in KINDS) + " |")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -89,24 +92,38 @@ def rule(words: list[TaggedWord]) -> list[Tag]:
 
 def scores(words: list[TaggedWord], tags: list[Tag], tagger: Tagger | None) -> dict[str, float]:
     """F1 in per cent, of each mark and of words that begin with a capital."""
+    plain = [word.word for word in words]
+    cased = tagger.cased(plain, tags) if tagger else plain
+    pairs, start = [], True
+    for word, tag, form in zip(words, tags, cased, strict=True):
+        capital = start or word.word in ALWAYS_CAPITAL or form != word.word
+        pairs.append((Form(MARKS[word.mark], word.written[:1].isupper()), Form(tag.mark, capital)))
+        start = tag.mark in ENDINGS
+    return f1(pairs)
+
+
+class Form(NamedTuple):
+    """How a word is written."""
+
+    mark: str  # after it, of `MARKS`
+    capital: bool
+
+
+def f1(pairs: Iterable[tuple[Form | None, Form | None]]) -> dict[str, float]:
+    """F1 in per cent, of each mark and of words with a capital; of pairs of how words should be and are written.
+
+    One of a pair is None where a word is missing or was not said.
+    """
     counts: Counter[tuple[str, str]] = Counter()
-    sentence = {"true": True, "guessed": True}
-    for word, tag in zip(words, tags, strict=True):
-        for mark, name in NAMES.items():
-            counts[name, "true"] += MARKS[word.mark] == mark
-            counts[name, "guessed"] += tag.mark == mark
-            counts[name, "right"] += MARKS[word.mark] == mark == tag.mark
-        always = word.word in ALWAYS_CAPITAL
-        capital = tagger is not None and tagger.written(word.word, tag.shape) != word.word
-        true, guessed = word.written[:1].isupper(), sentence["guessed"] or always or capital
-        counts["capitals", "true"] += true
-        counts["capitals", "guessed"] += guessed
-        counts["capitals", "right"] += true and guessed
-        sentence = {"true": word.mark in ENDING, "guessed": tag.mark in ENDINGS}
-    kinds = (*NAMES.values(), "capitals")
-    return {
-        name: 200 * counts[name, "right"] / max(1, counts[name, "true"] + counts[name, "guessed"]) for name in kinds
-    }
+    for true, guessed in pairs:
+        for kind in KINDS:
+            holds = [
+                form is not None and (form.capital if kind == CAPITALS else NAMES.get(form.mark) == kind)
+                for form in (true, guessed)
+            ]
+            counts[kind, "either"] += sum(holds)
+            counts[kind, "right"] += all(holds)
+    return {kind: 200 * counts[kind, "right"] / max(1, counts[kind, "either"]) for kind in KINDS}
 
 
 if __name__ == "__main__":
