@@ -49,8 +49,8 @@ class PunctuationState(NamedTuple):
 class PunctuationNetwork(nn.Module):
     """Vectors of word, ending and pause; LSTM layers; scores of the word read ``look_ahead`` steps ago.
 
-    The scores see the LSTM's output and, past it, the vectors of that word and the next, so that the LSTM need not
-    carry through what each word is.
+    The scores see the LSTM's output and, past it, the vectors of that word and of those after it, so that the LSTM need
+    not carry through what each word is.
     """
 
     def __init__(self, config: PunctuationConfig) -> None:
@@ -62,7 +62,7 @@ class PunctuationNetwork(nn.Module):
         self.lstm = nn.LSTM(
             config.width, config.size, config.layers, dropout=config.dropout if config.layers > 1 else 0.0
         )
-        self.joint = nn.Linear(config.size + 2 * config.width, config.joint)
+        self.joint = nn.Linear(config.size + (config.look_ahead + 1) * config.width, config.joint)
         self.output = nn.Linear(config.joint, config.outputs)
         self.dropout = nn.Dropout(config.dropout)
         with torch.no_grad():  # forget gates initialised open (Jozefowicz et al. 2015)
@@ -96,6 +96,6 @@ class PunctuationNetwork(nn.Module):
         y, (hidden, cell) = self.lstm(x, (state.hidden, state.cell))
         seen = torch.cat([state.embedded, x])  # (D + T, B, E)
         steps, ahead = len(x), self.config.look_ahead
-        joint = torch.cat([self.dropout(y), seen[:steps], seen[1 : steps + 1]], dim=-1)
+        joint = torch.cat([self.dropout(y), *(seen[k : k + steps] for k in range(ahead + 1))], dim=-1)
         scores = self.output(torch.relu(self.joint(joint)))
         return scores, PunctuationState(hidden, cell, seen[-ahead:])

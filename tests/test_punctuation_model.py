@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from asr.errors import ModelError
+from asr.errors import DataError, ModelError, UsageError
 from asr.words.tagger import CAPITAL, LOWER, MARKS, UPPER, Tagger, pause_class, suffix_id
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("num2words")
 
 from asr.models.punctuation import PunctuationConfig, PunctuationNetwork  # noqa: E402
-from asr.training.punctuation import PunctuationOptions, export_punctuation, train_punctuation  # noqa: E402
+from asr.training.punctuation import PunctuationOptions, begin_with, export_punctuation, train_punctuation  # noqa: E402
 from asr.training.punctuation_rows import (  # noqa: E402
     NO_LABEL,
     habits,
@@ -88,6 +89,20 @@ def test_rows_say_the_words_later_and_pauses_follow_marks(text) -> None:
     assert (noisy.marks != NO_LABEL).sum() == len(stream.marks)
 
 
+def test_names_and_phrases_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    lines = (
+        "I saw the Bank of America and the White House, and a white house on the bank of a river.",
+        "They live in the United States, and London is united.",
+        "He met Tom Brown and a brown dog; a good friend of the family saw the Super Bowl.",
+        "Is it so?",
+    )
+    path.write_text("\n".join(lines * 40), encoding="utf-8")
+    names = read_texts([path], 100, 64, 10**6).names
+    assert {"London", "America", "Tom", "Super", "Bank of America", "United States"} <= set(names)
+    assert not {"White House", "White", "Brown", "House", "Bank"} & set(names)
+
+
 def test_habits_are_what_is_counted(text) -> None:
     numbers = {word: number for number, word in enumerate(text.words)}
     known = habits(text)
@@ -127,6 +142,21 @@ def test_training_learns_and_goes_on_and_numpy_computes_the_same(text, tmp_path:
     assert [int(row[5:].argmax()) for row in scores[3:, 0]] == [tag.shape for tag in found]
 
 
+def test_a_wider_network_begins_as_the_model_that_it_starts_from(text, tmp_path: Path) -> None:
+    config = PunctuationConfig(len(text.words), 64, outputs=outcomes(), word_width=8, size=8, layers=2, joint=8)
+    export_punctuation(PunctuationNetwork(config), text, tmp_path, {})
+    tagger = Tagger.open(tmp_path)
+    small, wide = PunctuationNetwork(config).eval(), PunctuationNetwork(replace(config, size=12)).eval()
+    for network in (small, wide):
+        begin_with(network, text.words, tagger)
+    ids = torch.arange(10)[:, None]
+    scores = [network(ids, ids, ids % 8, network.initial_state(1))[0] for network in (small, wide)]
+    assert torch.allclose(*scores, atol=1e-6) and scores[0].std() > 0
+    for other in (replace(config, size=4), replace(config, look_ahead=2), replace(config, word_width=9)):
+        with pytest.raises(UsageError, match="cannot start from"):
+            begin_with(PunctuationNetwork(other), text.words, tagger)
+
+
 def test_damaged_folders_are_named(text, tmp_path: Path) -> None:
     config = PunctuationConfig(len(text.words), 64, outputs=outcomes(), word_width=8, size=8, joint=8)
     export_punctuation(PunctuationNetwork(config), text, tmp_path, {})
@@ -136,14 +166,39 @@ def test_damaged_folders_are_named(text, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=message):
             Tagger.open(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(description))
+    other = tmp_path / "other"  # as of a network that is built otherwise
+    export_punctuation(PunctuationNetwork(replace(config, look_ahead=1)), text, other, {"look_ahead": 3})
+    with pytest.raises(ModelError, match="fit together"):
+        Tagger.open(other)
     (tmp_path / "words.txt").write_text("others\n")
     with pytest.raises(ModelError, match="altered"):
         Tagger.open(tmp_path)
 
 
-def test_the_command_wants_text_with_marks(asr, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("the cat sat on the mat", "no capitals"),
+        ("The cat sat on the mat", "no marks"),
+        ("42", "no words"),
+        ("The cat sat on the mat.", "no ','"),
+        ("The cat, it sat.", "no '?'"),
+    ],
+)
+def test_texts_to_learn_from_have_marks_and_capitals(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(f"{line}\n" * 500, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_texts([path], 100, 64, 10**6)
+
+
+def test_the_command_names_what_is_wrong(asr, tmp_path: Path) -> None:
     bare = tmp_path / "bare.txt"
     bare.write_text("the cat sat on the mat\n" * 500, encoding="utf-8")
-    run = asr("train-punctuation", bare, "--output", tmp_path / "model", "--minutes", "0.01")
-    assert run.returncode == 1
-    assert "too few" in run.stderr.splitlines()[-1]
+    for wanted, code, given in (
+        ("1,000 are needed", 1, ("--output", tmp_path / "model")),
+        ("names a folder", 2, ("--output", bare)),
+        ("minutes must be above 0, got 0", 2, ("--output", tmp_path / "model", "--minutes", "0")),
+    ):
+        run = asr("train-punctuation", bare, *given)
+        assert run.returncode == code and wanted in run.stderr.splitlines()[-1]

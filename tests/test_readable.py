@@ -57,6 +57,7 @@ def written(readable: ReadableText, text: str) -> str:
         ("he came at five p m", "He came at 5 p.m."),
         ("i met mister smith", "I met Mr. Smith."),
         ("take the second street on the left", "Take the second street on the left."),
+        ("we walked down oxford street", "We walked down Oxford Street."),
         ("i saw it on t v", "I saw it on TV."),
         ("my numbers for one seven to nine zero five six", "My number's 41729056."),
         ("", ""),

@@ -28,9 +28,15 @@ def train_punctuation(
     steps: Annotated[int, typer.Option(help="Words back that errors are propagated.", min=1)] = 32,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 4e-3,
     seed: Annotated[int, typer.Option(help="Of the weights and of the pauses.")] = 0,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="A punctuation model whose weights it begins with; a larger --size adds to it.", show_default=False
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch's choice]", min=1)] = None,
 ) -> int:
-    """Train a model of marks and capitals; stop it at will and give the same command to go on.
+    """Train a model of English marks and capitals; stop it at will and give the same command to go on.
 
     Pauses are drawn as they lie in speech, long after sentences and short within them, and left out at random, so that
     the model works without. The last hundredth of each TEXT is kept for measuring.
@@ -51,11 +57,15 @@ def train_punctuation(
         )
         from asr.training.punctuation import train_punctuation as trained
         from asr.training.punctuation_rows import outcomes, read_texts
+    from asr.errors import UsageError
     from asr.models.punctuation import PunctuationConfig
-    from asr.words.tagger import PAUSES
+    from asr.words.tagger import PAUSES, Tagger
 
     console = Console(stderr=True, highlight=False)
     options = PunctuationOptions(minutes, rows, steps, learning_rate, seed=seed)
+    if output.is_file():
+        raise UsageError(f"{output} is a file; --output names a folder")
+    begin = None if start_from is None else Tagger.open(start_from)
     if threads is not None:
         torch.set_num_threads(threads)
     suffixes = PunctuationConfig(1).suffixes
@@ -76,7 +86,7 @@ def train_punctuation(
             f"{progress.words_a_second:,.0f} words/s{measured}"
         )
 
-    network, complete = trained(text, config, options, output, report)
+    network, complete = trained(text, config, options, output, report, start_from=begin)
     if not complete:
         console.print(f"interrupted; the same command goes on in {output}")
         return INTERRUPTED

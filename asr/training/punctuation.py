@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from asr.models.punctuation import PunctuationConfig, PunctuationNetwork, Punctu
 from asr.training import checkpoint
 from asr.training.optimiser import learning_rate
 from asr.training.punctuation_rows import NO_LABEL, PunctuationText, RowBatches, Rows, habits, spoken, unspoken
-from asr.words.tagger import MARKS, write_tagger
+from asr.words.tagger import MARKS, Tagger, write_tagger
 
 NEEDED = ("config", "options", "words", "step", "seconds", "network", "optimiser", "places", "state")
 SAVE_SECONDS = 60.0
@@ -40,8 +40,9 @@ class PunctuationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not min(self.minutes, self.rows, self.steps, self.learning_rate, self.clip) > 0:
-            raise UsageError(f"minutes, rows, steps, learning rate and clip must be above 0; got {self}")
+        for name in ("minutes", "rows", "steps", "learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name.replace('_', ' ')} must be above 0, got {getattr(self, name):g}")
 
 
 class PunctuationProgress(NamedTuple):
@@ -61,6 +62,7 @@ def train_punctuation(
     folder: Path,
     report: Callable[[PunctuationProgress], None] = lambda progress: None,
     report_every: int = 100,
+    start_from: Tagger | None = None,
 ) -> tuple[PunctuationNetwork, bool]:
     """Train in a folder on the CPU, or go on there.
 
@@ -71,10 +73,11 @@ def train_punctuation(
         folder: of the checkpoint, kept up to date every minute.
         report: told every ``report_every`` batches.
         report_every: batches.
+        start_from: a model whose weights the network begins with, as small or smaller.
     Returns:
         The network, and whether training is complete; False after Ctrl-C.
     Raises:
-        UsageError: the folder has a run with other settings, or another text.
+        UsageError: the folder has a run with other settings, or another text; or the model to begin with is larger.
         DataError: its checkpoint is damaged, or the loss is no number any more.
     """
     torch.manual_seed(options.seed)
@@ -82,6 +85,8 @@ def train_punctuation(
     known = torch.from_numpy(habits(text))
     with torch.no_grad():  # words begin as what can be counted of them
         network.words.weight[:, : known.shape[1]] = known
+    if start_from is not None:
+        begin_with(network, text.words, start_from)
     optimisers = _optimisers(network)
     generator = np.random.default_rng(options.seed)
     streams = [spoken(text, stream, config.look_ahead, generator) for stream in text.streams]
@@ -142,6 +147,44 @@ def train_punctuation(
             if interrupted():
                 break
     return network.eval(), spent >= 60 * options.minutes
+
+
+@torch.no_grad()
+def begin_with(network: PunctuationNetwork, words: Sequence[str], tagger: Tagger) -> None:
+    """Give a network the weights of a model; where its LSTM is wider, it says the same at first.
+
+    Vectors of words that the model does not know stay as they are, and so do weights of new units; those from new units
+    to the others are 0.
+
+    Raises:
+        UsageError: the model is larger, or built otherwise.
+    """
+    units = tagger.start().hidden.shape[1]
+    for name, value in network.state_dict().items():
+        given = torch.from_numpy(tagger.weights.get(name, np.zeros(0, np.float32)))
+        grows = name.startswith("lstm") or name == "joint.weight"
+        shapes = (value.shape[1:], given.shape[1:]) if name == "words.weight" else (value.shape, given.shape)
+        fits = len(shapes[0]) == len(shapes[1]) and all(
+            a >= b if grows else a == b for a, b in zip(*shapes, strict=True)
+        )
+        if not fits:
+            raise UsageError(
+                f"cannot start from {tagger.folder}: its {name} is {tuple(given.shape)}, the network's "
+                f"{tuple(value.shape)}"
+            )
+        if name == "words.weight":
+            known = [(number, tagger.ids[word]) for number, word in enumerate(words) if word in tagger.ids]
+            here, there = map(list, zip(*known, strict=True))
+            value[here] = given[there]
+        elif name == "joint.weight":  # from the LSTM's units, then from vectors of words
+            value[:, units : network.config.size] = 0
+            value[:, :units], value[:, network.config.size :] = given[:, :units], given[:, units:]
+        elif name.startswith("lstm"):  # four gates
+            gates, theirs = (one.reshape(4, len(one) // 4, -1) for one in (value, given))
+            gates[:, :units] = 0
+            gates[:, :units, : theirs.shape[-1]] = theirs
+        else:
+            value.copy_(given)
 
 
 def _optimisers(network: PunctuationNetwork) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:

@@ -14,11 +14,21 @@ import numpy as np
 
 from asr.errors import DataError
 from asr.files import text_lines
-from asr.training.punctuation_text import ENDING, UNKNOWN_SHAPE, TaggedWord, tagged_text
-from asr.words.tagger import BREAK, CAPITAL, MARKS, PAUSE_BORDERS, SHAPES, UNKNOWN, UPPER, suffix_id
+from asr.training.punctuation_names import names_in, phrases_in, usual_forms
+from asr.training.punctuation_text import ENDING, NO_LABEL, UNKNOWN_SHAPE, Stream, TaggedWord, tagged_text
+from asr.words.tagger import (
+    BREAK,
+    CAPITAL,
+    MARKS,
+    PAUSE_BORDERS,
+    SHAPES,
+    UNKNOWN,
+    UPPER,
+    suffix_id,
+)
 
-NO_LABEL = -1
 SPECIAL = ("<break>", "<unk>")  # words 0 and 1
+LEAST_WORDS = 1_000  # of a text
 HELD_OUT = 0.01  # part of each text, its end
 SEGMENT_WORDS = 1_000  # that are spoken alike
 SILENT = 0.3  # part of the segments whose pauses are unknown
@@ -26,10 +36,10 @@ NOISY = 0.5  # part of the segments with wrong words
 WRONG = 0.08  # of their words
 BREAK_SECONDS = 0.7  # a pause that may end an utterance
 # Of pauses after no mark, a comma, the end of a sentence: the part that is there at all, median in seconds, spread of
-# its logarithm.
-AFTER_NONE, AFTER_COMMA, AFTER_ENDING = (0.06, 0.2, 0.8), (0.65, 0.25, 0.6), (0.92, 0.6, 0.6)
-LEAST_FORMS = 20  # how often a form as McDonald, or a name, must be there to be kept
-NAME_SHARE = 0.97  # of the occurrences of a name inside sentences that have a capital
+# its logarithm. Read aloud as benchmarks/pauses.py measures it; those who speak freely hesitate in phrases, too.
+READ = ((0.04, 0.2, 0.65), (0.75, 0.35, 0.55), (0.97, 0.65, 0.5))
+FREE = ((0.07, 0.4, 0.9), (0.5, 0.4, 0.8), (0.8, 0.6, 0.8))
+FREELY = 0.4  # part of the segments that are spoken so
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class PunctuationText:
 
     words: tuple[str, ...]  # by id; by falling frequency after the special ones
     forms: tuple[str, ...]  # capitalised forms other than the first letter, as McDonald
-    names: tuple[str, ...]  # words that nearly always have a capital
+    names: tuple[str, ...]  # words and phrases that nearly always have capitals, as they are written
     suffixes: np.ndarray  # (V,) class of the ending of each word that was read, known or not
     known: np.ndarray  # (V,) id of each word that was read, `UNKNOWN` for rare ones
     streams: tuple[Stream, ...]  # to learn from
@@ -48,18 +58,6 @@ class PunctuationText:
     def size(self) -> int:
         """Words to learn from."""
         return sum(len(stream.words) for stream in self.streams)
-
-
-class Stream(NamedTuple):
-    """Words of a text in order."""
-
-    words: np.ndarray  # (N,) int32, all distinct words are numbered
-    marks: np.ndarray  # (N,) int8, index of `MARKS`
-    shapes: np.ndarray  # (N,) int8, `NO_LABEL` where the place decides
-    first: np.ndarray  # (N,) bool, of a line
-
-    def part(self, start: int, end: int) -> Stream:
-        return Stream(*(values[start:end] for values in self))
 
 
 def read_texts(
@@ -74,7 +72,8 @@ def read_texts(
         most: words to read of each text.
         report: told what is being done.
     Raises:
-        DataError: a text cannot be read, or has fewer than 1,000 words in lines with marks.
+        DataError: a text cannot be read, or has fewer than `LEAST_WORDS` words in lines with marks; or one of the marks
+            , . ? is in none of them.
     """
     numbers: dict[str, int] = dict.fromkeys(SPECIAL, 0)
     numbers[SPECIAL[UNKNOWN]] = UNKNOWN
@@ -83,11 +82,14 @@ def read_texts(
     for text in texts:
         report(f"reading {text}")
         streams.append(_stream(islice(tagged_text(text_lines(text)), most), numbers, written))
-        if len(streams[-1].words) < 1_000:
+        if len(streams[-1].words) < LEAST_WORDS:
             raise DataError(
-                f"{text}: {len(streams[-1].words)} words in lines with capitals that end in a mark are too few; "
-                "a punctuation model learns from text as it is written"
+                f"{text}: {len(streams[-1].words):,} words in lines that have capitals and end in a mark (. ? !), at "
+                f"least {LEAST_WORDS:,} are needed; {_what_is_missing(text)}"
             )
+    for number, mark in enumerate(MARKS[: MARKS.index("?") + 1]):
+        if not any((stream.marks == number).any() for stream in streams):
+            raise DataError(f"no {mark!r} in the texts: a model of them would never write one; add texts that have it")
     counts = np.zeros(len(numbers), np.int64)
     for stream in streams:
         counts += np.bincount(stream.words, minlength=len(numbers))
@@ -103,13 +105,25 @@ def read_texts(
     ]
     return PunctuationText(
         (*SPECIAL, *(names[k] for k in wanted)),
-        tuple(_usual_forms(written)),
-        tuple(_names(streams, names)),
+        tuple(usual_forms(written)),
+        (*(single := tuple(names_in(streams, names))), *phrases_in(streams, names, frozenset(single))),
         np.array([0, 0, *(suffix_id(name, suffixes) for name in names[2:])], np.int32),
         known,
         tuple(stream.part(0, len(stream.words) - held) for stream, held in zip(streams, kept, strict=True)),
         Stream(*(np.concatenate(parts) for parts in zip(*ends, strict=True))),
     )
+
+
+def _what_is_missing(text: Path) -> str:
+    """Of a text with too few words."""
+    beginning = "".join(islice(text_lines(text), 1_000))
+    if not any(character.isalpha() for character in beginning):
+        return "it has no words"
+    if beginning.islower() or beginning.isupper():
+        return "it has no capitals: give text as it is written, not in normal form"
+    if not any(mark in beginning for mark in ".?!"):
+        return "it has no marks: give text as it is written, not in normal form"
+    return "give more text, a paragraph, a sentence or what somebody said a line"
 
 
 def _stream(words: Iterator[TaggedWord], numbers: dict[str, int], written: dict[str, Counter[str]]) -> Stream:
@@ -125,24 +139,6 @@ def _stream(words: Iterator[TaggedWord], numbers: dict[str, int], written: dict[
     return Stream(
         *(np.array(values).astype(kind) for values, kind in zip((ids, marks, shapes, first), kinds, strict=True))
     )
-
-
-def _usual_forms(written: dict[str, Counter[str]]) -> Iterator[str]:
-    for word, counts in sorted(written.items()):
-        form, count = counts.most_common(1)[0]
-        if form != word[:1].upper() + word[1:] and count >= LEAST_FORMS and "'" not in form[-2:]:
-            yield form
-
-
-def _names(streams: Sequence[Stream], words: Sequence[str]) -> Iterator[str]:
-    counts = np.zeros((len(SHAPES), len(words)), np.int64)
-    for stream in streams:
-        for shape in SHAPES:
-            counts[shape] += np.bincount(stream.words[stream.shapes == shape], minlength=len(words))
-    capital, total = counts[CAPITAL], counts.sum(axis=0)
-    for number in np.flatnonzero((total >= LEAST_FORMS) & (capital >= NAME_SHARE * total)).tolist():
-        if len(words[number]) > 1 and "'" not in words[number]:
-            yield words[number]
 
 
 class Rows(NamedTuple):
@@ -162,7 +158,7 @@ def spoken(text: PunctuationText, stream: Stream, look_ahead: int, generator: np
     place = np.arange(count) // SEGMENT_WORDS
     silent = (generator.random(segments) < SILENT)[place]
     pace = np.exp(generator.normal(0, 0.35, segments))[place]
-    seconds = pauses_before(stream, generator) * pace
+    seconds = pauses_before(stream, generator, (generator.random(segments) < FREELY)[place]) * pace
     wrong = (generator.random(segments) < NOISY)[place] & (generator.random(count) < WRONG)
     words = np.where(wrong, generator.permutation(stream.words), stream.words)
     breaks = ~silent & (seconds > BREAK_SECONDS) & (generator.random(count) < 0.9)
@@ -179,11 +175,12 @@ def unspoken(text: PunctuationText, stream: Stream, look_ahead: int) -> Rows:
     return rows
 
 
-def pauses_before(stream: Stream, generator: np.random.Generator) -> np.ndarray:
-    """Seconds (N,) of silence before each word, drawn by the mark before it."""
+def pauses_before(stream: Stream, generator: np.random.Generator, freely: np.ndarray | None = None) -> np.ndarray:
+    """Seconds (N,) of silence before each word, drawn by the mark before it; ``freely`` (N,) where it is not read."""
     before = np.concatenate([[MARKS.index(".")], stream.marks[:-1]])
     kinds = np.where(before == 0, 0, np.where(np.isin(before, list(ENDING)), 2, 1))
-    there, median, spread = np.array([AFTER_NONE, AFTER_COMMA, AFTER_ENDING])[kinds].T
+    styles = np.zeros(len(before), int) if freely is None else freely.astype(int)
+    there, median, spread = np.array([READ, FREE])[styles, kinds].T
     seconds = median * np.exp(generator.normal(0, 1, len(before)) * spread)
     return np.where(generator.random(len(before)) < there, seconds, 0.0)
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from asr.words.tagger import CAPITAL, LOWER, MARKS, UPPER
 
+NO_LABEL = -1
 UNKNOWN_SHAPE = -1  # of a word whose capital may come from the place alone, as the first of a sentence
 COMMA, STOP, QUESTION, SHOUT = (MARKS.index(mark) for mark in ",.?!")
 ENDING = frozenset((STOP, QUESTION, SHOUT))
@@ -62,6 +65,18 @@ class TaggedWord(NamedTuple):
     shape: int  # LOWER, CAPITAL, UPPER or `UNKNOWN_SHAPE`
     written: str  # without the mark
     first: bool  # of a line
+
+
+class Stream(NamedTuple):
+    """Words of a text in order."""
+
+    words: np.ndarray  # (N,) int32, all distinct words are numbered
+    marks: np.ndarray  # (N,) int8, index of `MARKS`
+    shapes: np.ndarray  # (N,) int8, `NO_LABEL` where the place decides
+    first: np.ndarray  # (N,) bool, of a line
+
+    def part(self, start: int, end: int) -> Stream:
+        return Stream(*(values[start:end] for values in self))
 
 
 def tagged_words(line: str) -> list[TaggedWord]:

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from asr.streaming.results import Result, Word
-from asr.words.abbreviations import TITLES, is_letter
-from asr.words.numbers import ORDINAL_ONES
-from asr.words.tagger import ENDINGS, LOWER, Tag, Tagger, TaggerState
+from asr.words.abbreviations import ARTICLES, TITLES, is_letter
+from asr.words.numbers import ORDINAL_ONES, TENS
+from asr.words.tagger import ENDINGS, Tag, Tagger, TaggerState
 from asr.words.written_forms import STREETS, settled, written_forms
 
 ALWAYS_CAPITAL = frozenset(("i", "i'm", "i'll", "i've", "i'd"))
+OF_NAMES = frozenset(
+    ("street", "avenue", "road", "boulevard", "square")
+)  # seldom after a name without being part of it
 NEEDS_NEXT = frozenset((*TITLES, "doctor"))  # written by whether a name follows
 
 
@@ -104,11 +107,24 @@ class ReadableText:
 
     def _cased(self, words: Sequence[str], tags: Sequence[Tag]) -> list[str]:
         """The words with capitals, but for those that begin a sentence."""
-        cased: list[str] = []
-        for word, tag in zip(words, tags, strict=True):
-            street = word in STREETS and cased and cased[-1] in ORDINAL_ONES  # the second street on the left
-            text = self._tagger.written(word, LOWER if street else tag.shape)
-            cased.append("I" + word[1:] if word in ALWAYS_CAPITAL else text)
+        cased = self._tagger.cased(words, tags)
+        for place, word in enumerate(words):
+            if word in ALWAYS_CAPITAL:
+                cased[place] = "I" + word[1:]
+            elif word in STREETS and place:
+                before = cased[place - 1]
+                article = words[place - 2] if place > 1 else ""
+                if words[place - 1] in ORDINAL_ONES and article not in TENS:  # the second street, but on Second Street
+                    if word in OF_NAMES:
+                        named = article not in ARTICLES
+                        cased[place - 1 : place + 1] = [
+                            one.capitalize() if named else one for one in words[place - 1 : place + 1]
+                        ]
+                    elif before.islower():
+                        cased[place] = word
+                elif word in OF_NAMES and article not in ("a", "an"):  # Oxford Street, but a Roman road
+                    if before[0].isupper() and not before.endswith("'s") and not tags[place - 1].mark:
+                        cased[place] = word.capitalize()
         return cased
 
     @staticmethod

@@ -31,6 +31,7 @@ MARKS = ("", ",", ".", "?", "!")
 ENDINGS = frozenset(".?!")
 LOWER, CAPITAL, UPPER = SHAPES = range(3)
 SUFFIX_LETTERS = 3
+PHRASE_WORDS = 3  # at most
 PAUSE_BORDERS = (0.06, 0.15, 0.3, 0.5, 0.8, 1.5)  # seconds; between the classes of pauses
 PAUSES = len(PAUSE_BORDERS) + 2  # class 0 is an unknown pause
 
@@ -59,6 +60,7 @@ class Tagger:
     words: tuple[str, ...]  # by id
     forms: dict[str, str]  # capitalised forms other than the first letter, as mcdonald: McDonald
     names: frozenset[str]  # words in normal form that have a capital wherever they stand
+    phrases: dict[tuple[str, ...], tuple[str, ...]]  # in normal form: as written, as bank of america: Bank of America
     language: str
     look_ahead: int  # words after a word that are read before it is tagged
     weights: dict[str, np.ndarray]  # float32, by the names that they have in the network
@@ -79,14 +81,21 @@ class Tagger:
         try:
             look_ahead, weights = int(description.value("look_ahead")), unpack_weights(contents[WEIGHTS])
             forms = {form.lower(): form for form in contents[FORMS].decode("utf-8").split()}
-            names = frozenset(contents[NAMES].decode("utf-8").split())
+            names = [tuple(line.split()) for line in contents[NAMES].decode("utf-8").splitlines()]
             words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
             known = len(weights["words.weight"])
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         if len(words) != known:
             raise ModelError(f"{folder}: {len(words)} words, but weights for {known}; {REMEDY}")
-        return cls(folder, words, forms, names, str(description.value("language")), look_ahead, weights)
+        single = frozenset(name[0].lower() for name in names if len(name) == 1)
+        phrases = {tuple(word.lower() for word in name): name for name in names if 1 < len(name) <= PHRASE_WORDS}
+        tagger = cls(folder, words, forms, single, phrases, str(description.value("language")), look_ahead, weights)
+        try:
+            tagger.finish(tagger.start())
+        except (KeyError, IndexError, ValueError) as error:
+            raise ModelError(f"{folder / WEIGHTS}: its weights do not fit together ({error}); {REMEDY}") from error
+        return tagger
 
     def start(self) -> TaggerState:
         """The state before any text."""
@@ -127,11 +136,26 @@ class Tagger:
                 tags.append(self._tag(output))
         return tags, state._replace(words=0)
 
-    def written(self, word: str, shape: int) -> str:
-        """A word in normal form with the capitals of a shape; a name has one in any case."""
-        stem = word.removesuffix("'s")
-        if shape == LOWER and stem not in self.names:
+    def cased(self, words: Sequence[str], tags: Sequence[Tag]) -> list[str]:
+        """Words in normal form with the capitals of their tags; names, and words of phrases, have theirs in any case.
+
+        No word beyond the `look_ahead` words after it has a say.
+        """
+        shapes = [tag.shape for tag in tags]
+        stems = [word.removesuffix("'s") for word in words]
+        for place, stem in enumerate(stems):
+            if stem in self.names:
+                shapes[place] = max(shapes[place], CAPITAL)
+            for length in range(2, min(PHRASE_WORDS, self.look_ahead + 1) + 1):
+                phrase = self.phrases.get(tuple(stems[place : place + length]), ())
+                for number, word in enumerate(phrase, place):
+                    shapes[number] = shapes[number] if word.islower() else max(shapes[number], CAPITAL)
+        return [self._written(word, shape) for word, shape in zip(words, shapes, strict=True)]
+
+    def _written(self, word: str, shape: int) -> str:
+        if shape == LOWER:
             return word
+        stem = word.removesuffix("'s")
         if shape == UPPER:
             return stem.upper() + word[len(stem) :]
         return self.forms.get(word) or self.forms.get(stem, capitalised(stem)) + word[len(stem) :]
@@ -174,7 +198,7 @@ class Tagger:
             x = leave * np.tanh(cell[-1])
             hidden.append(x)
         embedded = np.concatenate([state.embedded[1:], entry[None]])
-        joint = np.concatenate([x, embedded[0], embedded[1]])
+        joint = np.concatenate([x, embedded.ravel()])
         weights = self.weights
         middle = np.maximum(weights["joint.weight"] @ joint + weights["joint.bias"], 0)
         output = weights["output.weight"] @ middle + weights["output.bias"]
