@@ -58,6 +58,7 @@ def written(readable: ReadableText, text: str) -> str:
         ("i met mister smith", "I met Mr. Smith."),
         ("take the second street on the left", "Take the second street on the left."),
         ("we walked down oxford street", "We walked down Oxford Street."),
+        ("doctor smith is a doctor", "Dr. Smith is a doctor."),
         ("i saw it on t v", "I saw it on TV."),
         ("my numbers for one seven to nine zero five six", "My number's 41729056."),
         ("", ""),

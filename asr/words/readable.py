@@ -97,7 +97,8 @@ class ReadableText:
             form = forms.get(place)
             end = place + 1 if form is None else form.end
             text = cased[place] if form is None else form.text
-            if texts[place] in NEEDS_NEXT or (not sentence_open and text.islower()):  # iPhone stays
+            title = form is not None and texts[place] in NEEDS_NEXT
+            if title or (not sentence_open and text.islower()):  # iPhone stays
                 text = text[:1].upper() + text[1:]
             mark = tags[end - 1].mark
             sentence_open = mark not in ENDINGS
