@@ -115,7 +115,7 @@ def test_words_are_committed_once_the_look_ahead_is_there(readable: ReadableText
 
 
 def test_real_speech_live_and_whole(shipped_recognizer: Recognizer) -> None:
-    recognizer = Recognizer.load(readable=True)
+    recognizer = Recognizer.load(readable=True, engine="onnx")
     with AudioFile(SAMPLES / "telephone.wav", recognizer.sample_rate) as audio:
         results = list(recognizer.stream(audio))
     plain = shipped_recognizer.transcribe(SAMPLES / "telephone.wav")
