@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NATIVE = "asr/decoding/native"
+NATIVE = "asr/native"
 VARIABLE = "RILL_PLATFORM"  # a platform tag that the wheel is to have, instead of this machine's
 
 

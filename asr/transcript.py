@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from asr.audio.samples import as_samples
+from asr.streaming.ahead import Ahead
 from asr.streaming.results import Result, joined
 
-if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
+
+class Recognizing(Protocol):
+    """What a transcript needs of a recogniser; see `asr.recognizer.Recognizer`."""
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    def start(self) -> Any: ...
+
+    def step(self, state: Any, samples: Any) -> tuple[tuple[Result, ...], Any]: ...
+
+    def finish(self, state: Any) -> tuple[tuple[Result, ...], Any]: ...
+
+    def ahead(self) -> Ahead | None: ...
+
+    def written(self, results: tuple[Result, ...], state: Any) -> tuple[tuple[Result, ...], Any]: ...
 
 
 class Transcript:
@@ -19,7 +34,7 @@ class Transcript:
     Where there are two cores the network runs on one, a chunk ahead of the search for words on the other.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizing) -> None:
         self._recognizer = recognizer
         self._state = recognizer.start()
         self._finals: tuple[Result, ...] = ()

@@ -218,7 +218,7 @@ def test_int8_rows_depend_little_on_the_company(recordings):
 
 
 def test_a_recogniser_with_batching_says_the_same_in_many_threads(model_folder, recognizer, recordings):
-    with Recognizer.load(model_folder, batching=Batching(wait_ms=2)) as batched:
+    with Recognizer.load(model_folder, engine="onnx", batching=Batching(wait_ms=2)) as batched:
         texts = in_threads([lambda own=own: batched.transcribe(own, chunk_ms=300).text for own in recordings])
     assert texts == [recognizer.transcribe(own).text for own in recordings]
     with pytest.raises(RuntimeError, match="closed"):

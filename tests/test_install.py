@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from asr.decoding import native
-from asr.decoding.native.compiler import NAME, TARGETS, compile_library, sources_digest
+from asr import native
 from asr.errors import RillError
+from asr.native.compiler import NAME, TARGETS, compile_library, sources_digest
 
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with the docs extra: pip install '.[docs]'")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -12,13 +12,13 @@ import numpy as np
 
 from asr.decoding.acoustic_units import CtcUnits, SearchOptions, Units
 from asr.decoding.lattice import cheapest_sentences
-from asr.decoding.native import NONE
 from asr.decoding.rescoring import Rescorer
 from asr.decoding.search import Hypotheses, LargeModel, Search, SearchWeights
 from asr.decoding.word_times import Division, spans_of_words
 from asr.graph.compiled import compiled
 from asr.lm.folder import LanguageModel
 from asr.lm.lstm import LstmState
+from asr.native import NONE
 from asr.streaming.results import Alternative, WordSpan
 from asr.words.tokens import BLANK
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.decoding.native import JUNCTION, NONE
 from asr.decoding.search import Hypotheses, Search
+from asr.native import JUNCTION, NONE
 
 NO_UNIT = 0xFFFF  # of a record that reads no frame
 MOST_TRIED = 10_000  # paths looked at: many differ in their times only

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.decoding.native import NONE, RECORD, Model, Ngrams, library
 from asr.graph.compiled import CompiledGraph
 from asr.lm.large_ngrams import LargeNgrams
+from asr.native import NONE, RECORD, Model, Ngrams, library
 
 
 class Topology(NamedTuple):

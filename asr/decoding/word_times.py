@@ -102,9 +102,9 @@ def _cuts(
     place = max(reached[-1])
     cuts = []
     for ends in reversed(reached[1:]):
-        first, before = ends[place]
+        first, start = ends[place]
         cuts.append((first, place))
-        place = before
+        place = start
     return cuts[::-1], Division(phones, words, reached)
 
 

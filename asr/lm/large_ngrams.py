@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.decoding.native import library
 from asr.errors import ModelError
 from asr.graph.packed_arrays import pack_arrays, unpack_arrays
 from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, Table
+from asr.native import library
 
 FORMAT = 2
 REMEDY = "build it again with 'asr lm build'"

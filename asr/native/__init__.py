@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.decoding.native.compiler import NAME, compile_library, sources_digest
 from asr.errors import RillError
 from asr.files import cache_folder
+from asr.native.compiler import NAME, compile_library, sources_digest
 
 # As in records.h. Of a junction ``place`` and ``units`` hold floats.
 RECORD = np.dtype([("parent", "<u4"), ("word", "<u4"), ("place", "<u4"), ("units", "<u4")])
