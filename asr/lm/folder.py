@@ -15,7 +15,7 @@ from asr.lm.large_ngrams import LargeNgrams
 from asr.lm.stored_ngrams import StoredLargeNgrams
 from asr.words.tokens import TokenTable
 
-FORMAT = 1
+FORMAT = 2
 GRAPH, LEXICON = "graph.packed", "lexicon.txt"
 SECOND = "second.packed"  # in folders with a larger n-gram model of the same words
 REMEDY = "fetch it again, or build one with 'asr lm build'"
