@@ -66,9 +66,9 @@ def test_a_run_leaves_nothing_in_the_home_but_our_cache(tmp_path: Path) -> None:
 
 
 def test_a_recogniser_is_made_of_one_object(model_folder: Path, speech, recognizer: Recognizer) -> None:
-    options = asr.RecognizerOptions(model_folder, readable=True)
+    options = asr.RecognizerOptions(model_folder, engine="onnx", readable=True)
     text = Recognizer.open(options).transcribe(speech).text
-    assert text == Recognizer.load(model_folder, readable=True).transcribe(speech).text
+    assert text == Recognizer.load(model_folder, engine="onnx", readable=True).transcribe(speech).text
     assert text == recognizer.with_readable().transcribe(speech).text
     with pytest.raises(asr.UsageError, match="unknown option 'hotword'"):
         Recognizer.load(model_folder, hotword="rill")

@@ -86,7 +86,7 @@ def test_file_array_steps_and_chunk_lengths_agree(recognizer, speech, whole, wri
 
 def test_a_short_utterance_rule_gives_more_finals_and_loses_no_letter(model_folder, speech, whole):
     rule = EndpointRule(silence_seconds=0.09, pause_seconds=0.06, long_seconds=1.0, longest_seconds=30.0, reset=False)
-    several = finals(Recognizer.load(model_folder, endpoint=rule).stream([speech]))
+    several = finals(Recognizer.load(model_folder, engine="onnx", endpoint=rule).stream([speech]))
     assert len(several) > 1
     assert "".join(result.text for result in several).replace(" ", "") == whole.text.replace(" ", "")
 
@@ -274,7 +274,7 @@ def test_the_default_model_is_found_by_name(shipped_recognizer):
 
 def test_a_network_that_forgets_gives_the_same_text_for_any_chunks(model_folder, speech):
     rule = EndpointRule(silence_seconds=0.12, pause_seconds=0.06, long_seconds=0.8, longest_seconds=1.5, reset=True)
-    forgetful = Recognizer.load(model_folder, endpoint=rule)
+    forgetful = Recognizer.load(model_folder, engine="onnx", endpoint=rule)
     samples = np.tile(speech, 2)
     once, pieces = (finals(forgetful.stream(np.array_split(samples, parts))) for parts in (1, 150))
     assert len(once) > 5
