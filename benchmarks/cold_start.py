@@ -57,7 +57,9 @@ def main() -> None:
             )
     report(options, rows, "start", "median s")
     model = find_model(DEFAULT_MODEL)
-    for path in sorted(path for path in model.rglob("*") if path.suffix in (".onnx", ".npz", ".safetensors")):
+    for path in sorted(
+        path for path in model.rglob("*") if path.suffix in (".onnx", ".npz", ".packed", ".safetensors")
+    ):
         print(f"{path.relative_to(model)}: {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -6,8 +6,8 @@ Each system runs in a process of its own, on one core. Whole recordings: word er
 of audio. Live, some recordings arrive at their own speed: what takes pieces gets them of 160 ms (PocketSphinx 100 ms);
 what cannot is run again every second on all that was said so far, as people do. "First" is from the end of the first
 word to the first text, "final" from the end of the audio to the final text, both medians, the time for computing
-included. Texts are compared in lower case, without marks, numbers and titles as words. What is not installed is left
-out; `benchmarks/peer_systems.py` names the packages.
+included. Memory is what the system adds to the process at most. Texts are compared in lower case, without marks,
+numbers and titles as words. What is not installed is left out; `benchmarks/peer_systems.py` names the packages.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def live_delays(system: System, audio: np.ndarray, first_word: float) -> tuple[f
 def measure(name: str, utterances: list[Utterance], first_words: dict[str, float]) -> dict[str, object]:
     """The row of a system."""
     pin(1)
+    before = memory_mb("VmRSS")
     system = SYSTEMS[name].make()
     texts, seconds, computing = [], 0.0, 0.0
     for number, utterance in enumerate(utterances):
@@ -97,16 +98,16 @@ def measure(name: str, utterances: list[Utterance], first_words: dict[str, float
         "live CPU s a s": round(sum(live) / sum(one.seconds for one in heard), 3),
         "first s": round(statistics.median(first), 2),
         "final s": round(statistics.median(final), 2),
-        "peak MB": peak_mb(),
+        "memory MB": memory_mb("VmHWM") - before,
         "model MB": round(system.megabytes),
     }
 
 
-def peak_mb() -> int | None:
-    """The most memory that this process has used, None where the system does not tell."""
+def memory_mb(which: str) -> int:
+    """Of this process, now (VmRSS) or at most so far (VmHWM); 0 where the system does not tell."""
     status = Path("/proc/self/status")  # getrusage counts the process that started this one, too
-    found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
-    return round(int(found[1]) / 1024) if found else None
+    found = re.search(rf"{which}:\s+(\d+)", status.read_text()) if status.exists() else None
+    return round(int(found[1]) / 1024) if found else 0
 
 
 def first_word_ends(utterances: list[Utterance]) -> dict[str, float]:
