@@ -182,7 +182,8 @@ class RecognizerOptions:
             from asr.acoustic.export import load_acoustic_model
         except ImportError as error:
             raise UsageError(
-                f"engine torch needs {error.name}, which is not installed: take onnx, or {how_to_install('train')}"
+                f"engine torch needs the package {error.name}, which is not installed: take another engine, or "
+                f"{how_to_install('train')}"
             ) from error
         return TorchEngine(load_acoustic_model(package.folder), head, self.full_context)
 
