@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from asr.streaming.batcher import usable_cores
 from asr.streaming.results import Result
 from asr.streaming.runner import Heard, Runner, RunnerState
 
@@ -51,5 +50,4 @@ class Ahead:
 
 def two_cores() -> bool:
     """Whether this process may use more than one core."""
-    allowed: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return (len(allowed(0)) if allowed else os.cpu_count() or 1) > 1
+    return usable_cores() > 1

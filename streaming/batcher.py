@@ -59,7 +59,7 @@ class BatchedEngine:
         """Batch the steps of an engine without full context."""
         self._engine = engine
         self._options = batching or Batching()
-        self._places = self._options.at_once or _cores()
+        self._places = self._options.at_once or usable_cores()
         self.rates = engine.rates
         self._numbers = count()
         self._lock = threading.Lock()  # guards all that follows; never held while the network runs
@@ -238,6 +238,6 @@ class _Job:
         return self.error is not None or self.frames == 0
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
