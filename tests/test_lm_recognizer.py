@@ -18,7 +18,7 @@ WORDS = {word for word, _ in LEXICON}
 
 @pytest.fixture(scope="module")
 def reader(model_folder: Path, small_lm_folder: Path) -> Recognizer:
-    return Recognizer.load(model_folder, lm=small_lm_folder)
+    return Recognizer.load(model_folder, lm=small_lm_folder, engine="onnx")
 
 
 def test_it_says_words_of_its_lexicon_only(reader: Recognizer, speech: np.ndarray) -> None:

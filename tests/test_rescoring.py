@@ -87,9 +87,12 @@ def test_memory_of_earlier_utterances_can_be_left_out(decoder):
 
 def test_finals_of_a_stream_are_rescored_and_partials_are_not(model_folder, small_lm_folder, speech, tmp_path):
     folder = write_model(tmp_path / "lstm", "sea")
-    plain = Recognizer.load(model_folder, lm=small_lm_folder)
+    plain = Recognizer.load(model_folder, lm=small_lm_folder, engine="onnx")
     rescored = Recognizer.load(
-        model_folder, lm=small_lm_folder, rescoring=Rescoring(folder, weight=1.0, beam=12.0, width=12.0)
+        model_folder,
+        lm=small_lm_folder,
+        engine="onnx",
+        rescoring=Rescoring(folder, weight=1.0, beam=12.0, width=12.0),
     )
     pieces = np.array_split(speech, 20)
     before, after = (list(one.stream(pieces)) for one in (plain, rescored))
