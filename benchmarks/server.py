@@ -1,14 +1,15 @@
 """Many live streams on one server: delay of results, words lost or mixed up, memory.
 
-    python benchmarks/server.py --streams 8 --minutes 5 [--engine onnx] [--decoder ...] [--chunk-ms 160] [--table TABLE]
-                                [--url URL] [--json FILE] [--plot FILE]
+    python benchmarks/server.py --streams 8 --minutes 5 [--workers 1] [--engine onnx] [--decoder ...] [--chunk-ms 160]
+                                [--table TABLE] [--url URL] [--json FILE] [--plot FILE]
 
 Starts `asr serve` as a process of its own (or takes one that runs, with --url, whose engine and decoder must be named)
 and speaks to it from this one: recordings joined to pieces of so many minutes, sent in chunks as fast as they are
 spoken. Each stream must give the results that a recogniser of this process gives for the same chunks, one piece after
 the other beforehand. The delay of a result is the time from sending the chunk that brings it to its arrival. The exit
 status is 1 if a stream gives anything else; int8 may,
-slightly: its arithmetic depends on the other streams of a batch.
+slightly: its arithmetic depends on the other streams of a batch. Memory is that of all processes of the server: what
+each has for itself, and its share of what several have mapped (Linux calls the sum PSS).
 """
 
 import argparse
@@ -152,15 +153,16 @@ async def speak(url: str, key: str | None, piece: Piece, chunk_seconds: float, w
 async def load(url: str, key: str | None, pieces: list[Piece], options: argparse.Namespace, pid: int | None):
     """All streams at once, begun within one chunk; with the server's memory and processor time while they last."""
     chunk_seconds = options.chunk_ms / 1_000
-    address = url.replace("http", "ws", 1) + "/v1/stream?sample_rate=16000"
+    address = (
+        url.replace("http", "ws", 1) + "/v1/stream?sample_rate=16000&readable=0"
+    )  # as the recogniser of this process
     memory: list[tuple[float, float]] = []
 
     async def watch() -> None:
         begun = time.perf_counter()
         while pid is not None:
-            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-            memory.append((time.perf_counter() - begun, int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1_024))
-            await asyncio.sleep(1)
+            memory.append((time.perf_counter() - begun, sum(memory_mib(one) for one in processes(pid))))
+            await asyncio.sleep(2)
 
     watching = asyncio.create_task(watch())
     processor = cpu_seconds(pid)
@@ -175,12 +177,25 @@ async def load(url: str, key: str | None, pieces: list[Piece], options: argparse
     return heard, memory, processor
 
 
+def processes(pid: int) -> list[int]:
+    """A process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [pid, *map(int, children.split())]
+
+
+def memory_mib(pid: int) -> float:
+    """Memory of a process, with its share of what it has mapped together with others."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE).group(1)) / 1_024
+
+
 def cpu_seconds(pid: int | None) -> float:
-    """Processor time a process has taken."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time that a server has taken, all its processes together."""
+    total = 0
+    for one in [] if pid is None else processes(pid):
+        fields = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def report_of(pieces: list[Piece], heard: list[Heard], memory: list, processor: float, options) -> dict:
@@ -200,6 +215,7 @@ def report_of(pieces: list[Piece], heard: list[Heard], memory: list, processor: 
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "engine": options.engine,
         "decoder": options.decoder or "lm",
+        "workers": options.workers,
         "streams": options.streams,
         "minutes": options.minutes,
         "chunk_ms": options.chunk_ms,
@@ -264,6 +280,8 @@ def start_server(options: argparse.Namespace) -> tuple[subprocess.Popen[str], st
         str(options.model),
         "--max-streams",
         str(options.streams),
+        "--workers",
+        str(options.workers),
     ]
     if options.decoder:
         command += ["--decoder", options.decoder]
@@ -278,6 +296,7 @@ def start_server(options: argparse.Namespace) -> tuple[subprocess.Popen[str], st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1, help="processes of the server")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--pieces", type=int, default=8, help="different pieces; streams share them")
     parser.add_argument("--chunk-ms", type=int, default=160)
