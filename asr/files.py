@@ -52,17 +52,20 @@ def write_whole(
         raise
 
 
-def locked(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed; False when another process holds its lock."""
+def locked(file: BinaryIO, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; False when another process holds its lock, and we do not ``wait`` for it.
+
+    The system unlocks the files of a process that dies.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

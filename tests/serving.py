@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import time
 import urllib.request
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import websockets.sync.client
 from conftest import ROOT
 
@@ -76,7 +78,15 @@ def serving(*options: str, **environment: str) -> Iterator[Server]:
     """`asr serve` on a free port with these options."""
     command = [sys.executable, "-m", "asr", "serve", "--port", "0", *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # its workers are of its process group, and nothing else is
+    )
     server = Server(process, scheme="https" if "--ssl-certfile" in options else "http")
     ready = threading.Event()
 
@@ -97,9 +107,21 @@ def serving(*options: str, **environment: str) -> Iterator[Server]:
         assert ready.wait(PATIENCE_SECONDS) and server.port, "".join(server.lines)
         yield server
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(5)
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine, and its key; the test is skipped without openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    files = ["-keyout", str(key), "-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    return certificate, key
 
 
 def wait_for(true: Callable[[], bool]) -> None:

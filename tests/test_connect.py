@@ -21,6 +21,7 @@ from asr.server import hotwords as server_hotwords
 from asr.server.failures import ClientError
 from asr.server.hotwords import HotwordRecognizers, Phrases
 from asr.server.pcm import Channels
+from asr.server.places import Places
 
 GREETING, REQUEST = SAMPLES / "greeting.wav", SAMPLES / "request.wav"
 LIST = ["Novotny", "x!7", "front desk:8"]  # the same for all protocols, so that it is built once
@@ -265,7 +266,7 @@ def test_a_list_is_built_once_and_let_go(small, monkeypatch):
     monkeypatch.setattr(Recognizer, "with_hotwords", lambda self, given: built.append(given) or original(self, given))
 
     async def run() -> None:
-        lists = HotwordRecognizers(small, 2)
+        lists = HotwordRecognizers(small, Places(2))
         one, two, three = (Phrases.of([phrase]) for phrase in ("cat", "a cat", "sea"))
         first, again = await asyncio.gather(lists.recognizer(one), lists.recognizer(one))
         assert first is again and len(built) == 1

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import shutil
 import signal
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -23,7 +21,18 @@ import openai
 import pytest
 import websockets.asyncio.client
 from conftest import SAMPLES
-from serving import PATIENCE_SECONDS, Server, connect, events_until_closed, pcm, serving, streamed, text_of, wait_for
+from serving import (
+    PATIENCE_SECONDS,
+    Server,
+    connect,
+    events_until_closed,
+    make_certificate,
+    pcm,
+    serving,
+    streamed,
+    text_of,
+    wait_for,
+)
 
 GREETING = SAMPLES / "greeting.wav"
 KEY = "correct horse battery staple"
@@ -353,31 +362,7 @@ def test_many_streams_at_once_each_get_their_own_text(server, greeting):
 
 def test_stopping_loses_no_words(shipped_recognizer, tmp_path):
     """SIGTERM in the middle of a stream, over TLS: its last words come, then the reason; the exit is clean."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-        ],
-        check=True,
-        capture_output=True,
-    )
+    certificate, key = make_certificate(tmp_path)
     options = ("--decoder", "greedy", "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
     with serving(*options) as server:
         trust = ssl.create_default_context(cafile=certificate)

@@ -11,8 +11,9 @@ from asr.cli.options import EndpointOptions, RecognitionOptions, TextOptions, gr
 
 if TYPE_CHECKING:
     from asr.recognizer_options import RecognizerOptions
+    from asr.server.address import Address
     from asr.server.options import ServerOptions
-    from asr.server.run import Address
+    from asr.server.post import Job, Post
 
 
 @grouped
@@ -24,6 +25,9 @@ def serve(
     text: TextOptions,
     endpoints: EndpointOptions,
     max_streams: Annotated[int, typer.Option(help="Live streams and files at a time; more are refused.")] = 32,
+    workers: Annotated[
+        int, typer.Option(help="Processes that serve them behind the one address; limits are of all together.")
+    ] = 1,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="RILL_API_KEY", help="Key that clients must send.", show_default=False),
@@ -57,8 +61,8 @@ def serve(
     """
     _check_installed()
     from asr.errors import UsageError
+    from asr.server.address import Address
     from asr.server.options import MIB, ServerOptions
-    from asr.server.run import Address
 
     recognizer = recognition.recognizer(endpoint=endpoints.rule(), readable=text.readable)
     try:
@@ -74,30 +78,38 @@ def serve(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if workers < 1:
+        raise UsageError(f"--workers must be a whole number from 1, got {workers}")
     if ray:
         from asr.server.ray_serve import Fleet
         from asr.server.ray_serve import run as run_fleet
 
         if wyoming_port is not None or ssl_certfile is not None or ssl_keyfile is not None:
             raise UsageError("Wyoming and certificates do not go with --ray; put a proxy before it")
+        if workers != 1:
+            raise UsageError("--workers does not go with --ray, which has --replicas")
         run_fleet(Fleet(recognizer, options, replicas, max_replicas), host, port)
         return
     if replicas != 1 or max_replicas is not None:
         raise UsageError("--replicas and --max-replicas go with --ray")
-    _run(recognizer, options, Address(host, port, ssl_certfile, ssl_keyfile, wyoming_host, wyoming_port))
+    address = Address(host, port, ssl_certfile, ssl_keyfile, wyoming_host, wyoming_port)
+    if workers == 1:
+        _run(recognizer, options, address)
+    else:
+        from asr.server.post import Job
+        from asr.server.supervisor import serve_workers
+
+        serve_workers(Job(recognizer, options, address, workers), _work)
 
 
 def _check_installed() -> None:
+    from importlib.util import find_spec  # which loads nothing: the supervisor of workers needs none of them
+
     from asr.errors import UsageError, how_to_install
 
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-        import websockets  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"asr serve needs {error.name}, which is not installed; {how_to_install('serve')}") from error
+    for name in ("fastapi", "prometheus_client", "python_multipart", "uvicorn", "websockets"):
+        if find_spec(name) is None:
+            raise UsageError(f"asr serve needs {name}, which is not installed; {how_to_install('serve')}")
 
 
 def _run(options: RecognizerOptions, limits: ServerOptions, address: Address) -> None:
@@ -109,3 +121,18 @@ def _run(options: RecognizerOptions, limits: ServerOptions, address: Address) ->
     metrics = Metrics()
     with Recognizer.open(limits.batched(options, metrics.batch_size.observe)) as recognizer:
         serve(create_app(recognizer, limits, Path(options.model).name, metrics), address)
+
+
+def _work(job: Job, post: Post) -> None:
+    """The main function of a worker process."""
+    import warnings
+
+    from asr.cli.exits import open_missing_streams, warnings_as_lines
+    from asr.errors import RillWarning
+    from asr.server.worker import work
+
+    open_missing_streams()
+    with warnings_as_lines():
+        if post.number:  # the first one has warned
+            warnings.simplefilter("ignore", RillWarning)
+        work(job, post)

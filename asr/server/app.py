@@ -17,6 +17,7 @@ from asr.server.origin import OriginCheck
 from asr.server.page_files import page_routes
 from asr.server.protocols import deepgram, openai_files, openai_realtime, stream, vosk
 from asr.server.service import Service
+from asr.server.tally import Tally
 from asr.server.websocket import serve_websocket
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def create_app(
     options: ServerOptions | None = None,
     model: str = "rill",
     metrics: Metrics | None = None,
+    tally: Tally | None = None,
 ) -> FastAPI:
     """An ASGI application; ``app.state.service`` is what its clients share.
 
@@ -36,8 +38,9 @@ def create_app(
         options: limits and the API key.
         model: its name, as clients are told.
         metrics: where to count; new ones by default.
+        tally: what the workers of a server tell each other, if this is one of several.
     """
-    service = Service(recognizer, options or ServerOptions(), model, metrics)
+    service = Service(recognizer, options or ServerOptions(), model, metrics, tally)
     app = FastAPI(
         title="Rill",
         description="Speech recognition over HTTP. Live streams use WebSockets, which OpenAPI cannot describe.",

@@ -20,11 +20,13 @@ from asr.errors import DataError, RillError
 from asr.lm.hotwords import read_hotwords
 from asr.recognizer import Recognizer
 from asr.server.failures import ClientError
+from asr.server.places import Places
 
 MOST_PHRASES = 100
 MOST_WORDS = 5  # of a phrase
 MOST_LETTERS = 100
 MOST_KEPT = 2  # lists that no stream uses any more
+ROOM_SECONDS = 2.0  # for another worker to let a list go that no stream uses: many times what it takes
 BUILD_SECONDS = 300.0  # many times what it takes, unless the machine is hopelessly busy
 _BETWEEN = re.compile(r"[,;\n\u3001]+")
 _SENTENCE = re.compile(r"[.!?](\s|$)")
@@ -81,10 +83,12 @@ class Phrases:
 class HotwordRecognizers:
     """Makes and keeps recognisers for lists of phrases."""
 
-    def __init__(self, recognizer: Recognizer, most: int) -> None:
-        """For at most ``most`` lists in use at a time."""
+    def __init__(self, recognizer: Recognizer, places: Places) -> None:
+        """For as many lists at a time as there are places."""
         self._recognizer = recognizer
-        self._most = most
+        self._places = places
+        self._building = 0  # lists that are not in use yet
+        self._asked = False  # by another worker to let lists go
         self._in_use: WeakValueDictionary[tuple[tuple[str, float], ...], Recognizer] = WeakValueDictionary()
         self._kept: OrderedDict[tuple[tuple[str, float], ...], Recognizer] = OrderedDict()
         self._under_way: dict[tuple[tuple[str, float], ...], asyncio.Task[Recognizer]] = {}
@@ -111,7 +115,6 @@ class HotwordRecognizers:
         if found is None:
             task = self._under_way.get(key)
             if task is None:
-                self._make_room()
                 task = self._under_way[key] = asyncio.create_task(self._built(key))
                 task.add_done_callback(lambda _: self._under_way.pop(key, None))
             try:
@@ -124,27 +127,66 @@ class HotwordRecognizers:
             self._kept.popitem(last=False)
         return found
 
+    def share(self) -> None:
+        """Tell other workers how many lists are held here, and let go what none of our streams uses if they want it."""
+        asked, self._asked = self._asked, self._places.wanted
+        if self._asked:
+            self._kept.clear()
+            if not asked:
+                gc.collect()
+        self._places.tell(self._held)
+
     def close(self) -> None:
         """Release the thread."""
         self._builder.shutdown(wait=False, cancel_futures=True)
 
     async def _built(self, key: tuple[tuple[str, float], ...]) -> Recognizer:
         build: Callable[[dict[str, float]], Recognizer] = self._recognizer.with_hotwords
+        await self._make_room()
+        self._building += 1
         try:
             made = await asyncio.get_running_loop().run_in_executor(self._builder, build, dict(key))
+            self._in_use[key] = made
         except RillError as error:
             raise ClientError("bad_request", f"hotwords cannot be used: {error}") from error
-        self._in_use[key] = made
+        finally:
+            self._building -= 1
+            self._places.tell(self._held)
         return made
 
-    def _make_room(self) -> None:
-        """Let lists go that no stream uses; raises ClientError when streams use as many as there may be."""
-        while len(self._in_use) + len(self._under_way) >= self._most and self._kept:
+    @property
+    def _held(self) -> int:
+        return len(self._in_use) + self._building
+
+    async def _make_room(self) -> None:
+        """Let lists go that no stream uses, of other workers too; take a place.
+
+        Raises:
+            ClientError: streams use as many lists as there may be.
+        """
+        if self._room():
+            return
+        if self._places.shared:
+            self._places.want(True)
+            try:
+                async with asyncio.timeout(ROOM_SECONDS):
+                    while not self._places.another(self._held):
+                        await asyncio.sleep(ROOM_SECONDS / 20)
+                return
+            except TimeoutError:
+                pass
+            finally:
+                self._places.want(False)
+        raise ClientError("busy", f"{self._places.most} lists of hotwords are in use; try again later, or without")
+
+    def _room(self) -> bool:
+        """Take a place, whichever list without a stream has to go for it."""
+        while not (room := self._places.another(self._held)) and self._kept:
             self._kept.popitem(last=False)
-        if len(self._in_use) + len(self._under_way) >= self._most:
+        if not room:
             gc.collect()  # a stream that has just ended may be held by a circle of references
-        if len(self._in_use) + len(self._under_way) >= self._most:
-            raise ClientError("busy", f"{self._most} lists of hotwords are in use; try again later, or without")
+            room = self._places.another(self._held)
+        return room
 
 
 def _checked(phrase: str) -> tuple[str, float]:

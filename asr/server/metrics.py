@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
@@ -12,8 +14,10 @@ FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 class Metrics:
     """The counters of one server, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """With a ``folder``, those of all worker processes that count there: see `asr.server.worker`."""
         self.registry = CollectorRegistry()
+        self._folder = folder
         protocol = ["protocol"]
 
         def counter(name: str, what: str, labels: list[str]) -> Counter:
@@ -22,8 +26,13 @@ class Metrics:
         def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(name, what, buckets=buckets, registry=self.registry)
 
-        self.streams = Gauge("rill_streams", "Streams and files under way", protocol, registry=self.registry)
-        self.tasks = Gauge("rill_tasks", "Tasks of the event loop", registry=self.registry)
+        def gauge(name: str, what: str, labels: list[str]) -> Gauge:  # of several workers: the sum of those alive
+            return Gauge(name, what, labels, registry=self.registry, multiprocess_mode="livesum")
+
+        self.streams = gauge("rill_streams", "Streams and files under way", protocol)
+        self.tasks = gauge("rill_tasks", "Tasks of the event loop", [])
+        self.workers = gauge("rill_workers", "Processes that serve streams", [])
+        self.workers.set(1)
         self.begun = counter("rill_streams_begun", "Streams and files begun", protocol)
         self.audio_seconds = counter("rill_audio_seconds", "Audio recognised, in seconds", protocol)
         self.step_seconds = histogram("rill_step_seconds", "From the start of a step to its results", SECONDS)
@@ -35,4 +44,10 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""
-        return generate_latest(self.registry)
+        if self._folder is None:
+            return generate_latest(self.registry)
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all, str(self._folder))
+        return generate_latest(of_all)

@@ -51,10 +51,16 @@ class ServerOptions:
         if self.api_key == "":
             raise ValueError("the API key is empty; give one, or none")
 
-    def batched(self, recognizer: RecognizerOptions, observe: Callable[[int], None]) -> RecognizerOptions:
-        """The options of a recogniser for this server: its streams run in batches, whose sizes ``observe`` gets."""
-        from asr.streaming.batcher import Batching
+    def batched(
+        self, recognizer: RecognizerOptions, observe: Callable[[int], None], workers: int = 1
+    ) -> RecognizerOptions:
+        """The options of a recogniser for this server: its streams run in batches, whose sizes ``observe`` gets.
+
+        Each of several worker processes runs as many batches at once as is its share of the cores.
+        """
+        from asr.streaming.batcher import Batching, usable_cores
 
         if recognizer.engine == "torch":
             return recognizer
-        return replace(recognizer, batching=Batching(most=self.max_streams, observe=observe))
+        share = -(-usable_cores() // workers)
+        return replace(recognizer, batching=Batching(most=self.max_streams, at_once=share, observe=observe))

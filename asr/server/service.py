@@ -13,6 +13,8 @@ from asr.server.hotwords import HotwordRecognizers
 from asr.server.inbox import End, Inbox
 from asr.server.metrics import Metrics
 from asr.server.options import ServerOptions
+from asr.server.places import Places, SharedPlaces
+from asr.server.tally import Column, Tally
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
@@ -24,13 +26,24 @@ class Service:
     """One recogniser for all clients. Its steps run in threads, one stream never in two at once."""
 
     def __init__(
-        self, recognizer: Recognizer, options: ServerOptions, model: str, metrics: Metrics | None = None
+        self,
+        recognizer: Recognizer,
+        options: ServerOptions,
+        model: str,
+        metrics: Metrics | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        """With the ``tally`` of several workers, its limits hold for all of them together."""
         self.recognizer = recognizer
         self.options = options
         self.model = model
         self.metrics = metrics or Metrics()
-        self.hotwords = HotwordRecognizers(recognizer, options.hotword_lists)
+        if tally is None:
+            self._places, lists = Places(options.max_streams), Places(options.hotword_lists)
+        else:
+            self._places = SharedPlaces(options.max_streams, tally, Column.STREAMS)
+            lists = SharedPlaces(options.hotword_lists, tally, Column.LISTS, Column.LISTS_WANTED)
+        self.hotwords = HotwordRecognizers(recognizer, lists)
         self.draining = False
         self._running = 0
         self._inboxes: set[Inbox] = set()
@@ -52,7 +65,7 @@ class Service:
         """
         if self.draining:
             raise ClientError("shutting_down", "the server is shutting down; try another or come back")
-        if self._running >= self.options.max_streams:
+        if not self._places.another(self._running):
             raise ClientError("busy", f"all {self.options.max_streams} streams are taken; try again later")
         self._running += 1
         self._none_running.clear()
@@ -63,6 +76,7 @@ class Service:
         finally:
             self.metrics.streams.labels(protocol).dec()
             self._running -= 1
+            self._places.tell(self._running)
             if not self._running:
                 self._none_running.set()
 
@@ -75,6 +89,11 @@ class Service:
             yield inbox
         finally:
             self._inboxes.discard(inbox)
+
+    def share(self) -> None:
+        """Tell other workers what has changed without a stream's beginning or end."""
+        self.metrics.tasks.set(len(asyncio.all_tasks()))
+        self.hotwords.share()
 
     async def drain(self) -> None:
         """Refuse new clients, let live streams send their last words and close; waits as long as the options allow."""

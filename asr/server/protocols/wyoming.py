@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,8 +166,8 @@ class WyomingSpeaker:
         await self._send(Event("transcript-stop"))
 
 
-async def start_wyoming(service: Service, listening: socket.socket) -> asyncio.Server:
-    """Serve all clients of a bound socket."""
+def wyoming_protocol(service: Service) -> asyncio.StreamReaderProtocol:
+    """What serves one connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         options = service.options
@@ -180,7 +179,7 @@ async def start_wyoming(service: Service, listening: socket.socket) -> asyncio.S
             with suppress(OSError):
                 await writer.wait_closed()
 
-    return await asyncio.start_server(serve, sock=listening, limit=LINE_BYTES)
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(LINE_BYTES), serve)
 
 
 def _info(model: str) -> dict[str, Any]:
