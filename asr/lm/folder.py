@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -130,15 +132,22 @@ def write_language_model(
 
 
 class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):
-    """Pronunciations of each word of a lexicon, parsed when first asked for: a recording needs few of them."""
+    """Pronunciations of each word of a lexicon, parsed when first asked for: a recording needs few of them.
 
-    def __init__(self, written: list[list[str]], phones: TokenTable) -> None:
-        self._written = written  # of each word
+    They stay in the text of the file: a hundred thousand strings would take ten times the room, in every process.
+    """
+
+    def __init__(
+        self, text: str, begins: Sequence[int], further: Mapping[int, Sequence[int]], phones: TokenTable
+    ) -> None:
+        self._text = text
+        self._begins = begins  # of each word, where its first line is
+        self._further = further  # of words with lines elsewhere, where these are
         self._ids = phones.ids
         self._read: dict[int, tuple[tuple[int, ...], ...]] = {}
 
     def __len__(self) -> int:
-        return len(self._written)
+        return len(self._begins)
 
     def __getitem__(self, word: int) -> tuple[tuple[int, ...], ...]:
         found = self._read.get(word)
@@ -148,19 +157,39 @@ class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):
 
     def _parsed(self, word: int) -> tuple[tuple[int, ...], ...]:
         try:
-            return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in self._written[word])
+            begins = [self._begins[word], *self._further.get(word, ())]
+            sounds = [sound for begin in begins for sound in self._sounds_at(begin)]
+            return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in sounds)
         except (KeyError, IndexError) as error:
             raise ModelError(
                 f"the lexicon of the language model has no word {word} in these phones; build it again"
             ) from error
+
+    def _sounds_at(self, place: int) -> Iterator[str]:
+        """Of the word that begins there, on as many lines as are its own."""
+        first: str | None = None
+        while place < len(self._text):
+            end = self._text.find("\n", place)
+            word, _, sound = self._text[place:end].partition(" ")
+            if first not in (None, word):
+                return
+            yield sound
+            first, place = word, end + 1
 
     def __iter__(self) -> Iterator[tuple[tuple[int, ...], ...]]:
         return (self[word] for word in range(len(self)))
 
 
 def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], _Pronunciations]:
-    written: dict[str, list[str]] = {"": []}
-    for line in text.splitlines():
-        word, _, sound = line.partition(" ")
-        written.setdefault(word, []).append(sound)
-    return tuple(written), _Pronunciations(list(written.values()), phones)
+    text = text if text.endswith("\n") else f"{text}\n"
+    numbers, begins = {"": 0}, array("q", [len(text)])  # no word has no line
+    further: dict[int, list[int]] = {}
+    place = last = 0
+    for line in io.StringIO(text, newline="\n"):
+        number = numbers.setdefault(line.rstrip("\n").partition(" ")[0], len(numbers))
+        if number == len(begins):
+            begins.append(place)
+        elif number != last:
+            further.setdefault(number, []).append(place)
+        last, place = number, place + len(line)
+    return tuple(numbers), _Pronunciations(text, begins, further, phones)
