@@ -8,8 +8,9 @@ and speaks to it from this one: recordings joined to pieces of so many minutes, 
 spoken. Each stream must give the results that a recogniser of this process gives for the same chunks, one piece after
 the other beforehand. The delay of a result is the time from sending the chunk that brings it to its arrival. The exit
 status is 1 if a stream gives anything else; int8 may,
-slightly: its arithmetic depends on the other streams of a batch. Memory is that of all processes of the server: what
-each has for itself, and its share of what several have mapped (Linux calls the sum PSS).
+slightly: its arithmetic depends on the other streams of a batch. Memory is what each process of the server has for
+itself, and what the one that has mapped most of them has mapped of files, which all share; "resident" counts what is
+shared once for each process, as Linux does.
 """
 
 import argparse
@@ -156,12 +157,12 @@ async def load(url: str, key: str | None, pieces: list[Piece], options: argparse
     address = (
         url.replace("http", "ws", 1) + "/v1/stream?sample_rate=16000&readable=0"
     )  # as the recogniser of this process
-    memory: list[tuple[float, float]] = []
+    memory: list[tuple[float, ...]] = []
 
     async def watch() -> None:
         begun = time.perf_counter()
         while pid is not None:
-            memory.append((time.perf_counter() - begun, sum(memory_mib(one) for one in processes(pid))))
+            memory.append((time.perf_counter() - begun, *memory_mib(pid)))
             await asyncio.sleep(2)
 
     watching = asyncio.create_task(watch())
@@ -183,10 +184,12 @@ def processes(pid: int) -> list[int]:
     return [pid, *map(int, children.split())]
 
 
-def memory_mib(pid: int) -> float:
-    """Memory of a process, with its share of what it has mapped together with others."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    return int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE).group(1)) / 1_024
+def memory_mib(pid: int) -> list[float]:
+    """Memory of a server, with what its processes share counted once, and once for each."""
+    statuses = [Path(f"/proc/{one}/status").read_text(encoding="ascii") for one in processes(pid)]
+    kinds = [re.compile(rf"^Rss{kind}:\s+(\d+)", re.MULTILINE) for kind in ("Anon", "File")]
+    own, files = ([int(kind.search(status).group(1)) / 1_024 for status in statuses] for kind in kinds)
+    return [sum(own) + max(files), sum(own) + sum(files)]
 
 
 def cpu_seconds(pid: int | None) -> float:
@@ -229,13 +232,14 @@ def report_of(pieces: list[Piece], heard: list[Heard], memory: list, processor: 
         "failures": [stream.failure for stream in heard if stream.failure],
     }
     if memory:
-        times, sizes = np.array(memory).T
+        times, sizes, resident = np.array(memory).T
         late = times >= times[-1] / 4  # before that, pools fill
         slope = np.polyfit(times[late], sizes[late], 1)[0] * 60 if late.sum() > 2 else float("nan")
         report |= {
             "server_cores": round(processor / seconds, 3),
             "memory_first_quarter_mib": round(float(sizes[late][0]), 1),
             "memory_end_mib": round(float(sizes[-1]), 1),
+            "resident_end_mib": round(float(resident[-1]), 1),
             "memory_growth_mib_per_minute": round(float(slope), 2),
         }
     return report
@@ -258,7 +262,7 @@ def plot(path: Path, pieces: list[Piece], heard: list[Heard], memory: list, repo
     for percent in (50, 95, 99):
         left.axvline(report[f"delay_p{percent}_ms"], linestyle=":", color="grey")
     if memory:
-        times, sizes = np.array(memory).T
+        times, sizes, _ = np.array(memory).T
         right.plot(times / 60, sizes)
         right.set(xlabel="minutes", ylabel="memory of the server, MiB", ylim=(0, None))
         right.grid(alpha=0.3)
