@@ -57,8 +57,8 @@ class RecognizerOptions:
             a punctuation model that `asr train-punctuation` made, to do so with it.
         full_context: whether a bidirectional network (encoder blstm) sees the whole recording before it gives results;
             not for live streams.
-        rescoring: an LSTM language model, from `asr lm train-lstm`, that rescores final results: its folder, or how it
-            is used.
+        rescoring: an LSTM language model, from `asr lm train-lstm`, that rescores words: its folder, or how it is used.
+            By default it is the language model's own, if it has one; False: none.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -73,7 +73,7 @@ class RecognizerOptions:
     batching: Batching | None = None
     readable: bool | str | Path = False
     full_context: bool = False
-    rescoring: str | Path | Rescoring | None = None
+    rescoring: str | Path | Rescoring | bool | None = None
 
     def __post_init__(self) -> None:
         _check_choice("engine", self.engine, ENGINES)
@@ -82,7 +82,7 @@ class RecognizerOptions:
         if type(self.threads) is not int or self.threads < 1:
             raise UsageError(f"threads must be a whole number from 1, got {self.threads!r}")
         if self.grammar is not None:
-            replaced = {"lm": self.lm, "hotwords": self.hotwords, "rescoring": self.rescoring}
+            replaced = {"lm": self.lm, "hotwords": self.hotwords, "rescoring": self.rescoring or None}
             for name in [name for name, value in replaced.items() if value is not None]:
                 raise UsageError(f"a grammar takes the place of the language model; leave out {name}, or the grammar")
         if self.decoder == "greedy":
@@ -101,7 +101,7 @@ class RecognizerOptions:
             raise UsageError("greedy decoding uses no language model; leave out lm, or take decoder lm")
         if self.hotwords is not None:
             raise UsageError("greedy decoding has no vocabulary, so hotwords cannot apply; take decoder lm")
-        if self.rescoring is not None:
+        if self.rescoring:
             raise UsageError("greedy decoding gives one text only, so rescoring cannot apply; take decoder lm")
 
     def for_another_process(self) -> RecognizerOptions:
@@ -115,7 +115,9 @@ class RecognizerOptions:
             hotwords = {" ".join(one.words): one.boost for one in read_hotwords(hotwords)}
         rescoring = self.rescoring
         if isinstance(rescoring, Rescoring):
-            rescoring = replace(rescoring, folder=_absolute(rescoring.folder) or rescoring.folder)
+            rescoring = replace(rescoring, folder=_absolute(rescoring.folder))
+        elif not isinstance(rescoring, bool):
+            rescoring = _absolute(rescoring)
         return replace(
             self,
             model=_absolute(self.model) or self.model,
@@ -123,7 +125,7 @@ class RecognizerOptions:
             grammar=_absolute(self.grammar),
             readable=self.readable if isinstance(self.readable, bool) else _absolute(self.readable) or self.readable,
             hotwords=hotwords,
-            rescoring=rescoring if isinstance(rescoring, Rescoring) else _absolute(rescoring),
+            rescoring=rescoring,
         )
 
     def open_decoder(self, package: ModelPackage) -> Decoder:
@@ -148,10 +150,17 @@ class RecognizerOptions:
         model = LanguageModel.open(folder, package.phones, units.weights)
         if wanted is not None:
             model = with_hotwords(model, wanted, package.phones)
-        if self.rescoring is None:
-            return GraphDecoder(model, units=units)
-        rescoring = self.rescoring if isinstance(self.rescoring, Rescoring) else Rescoring(self.rescoring)
-        return GraphDecoder(model, rescorer=Rescorer(rescoring, model.words), units=units)
+        return GraphDecoder(model, rescorer=self._rescorer(model), units=units)
+
+    def _rescorer(self, model: LanguageModel) -> Rescorer | None:
+        given = self.rescoring
+        options = given if isinstance(given, Rescoring) else Rescoring(None if isinstance(given, bool) else given)
+        folder = options.folder or model.lstm
+        if given is False or options.weight == 0 or (folder is None and not given):
+            return None
+        if folder is None:
+            raise UsageError(f"language model {model.folder} has no LSTM; give rescoring a folder of one")
+        return Rescorer(replace(options, folder=folder), model.words)
 
     def open_readable(self, package: ModelPackage) -> ReadableText | None:
         """What writes results for readers, if they are wanted: by the model's own punctuation model or the shipped one.

@@ -1,29 +1,44 @@
-"""Rescoring: an LSTM that disagrees with the n-grams changes finals, and never what was promised."""
+"""An LSTM beside the n-grams, in one pass: against every sentence of a small language, and as users meet it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_lm import LEXICON, PHONE_TABLE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_lm import LEXICON, PHONE_TABLE, WEIGHTS
+from test_graph_decoder import SURE, random_rows, rows, spoken_cost
+from test_two_models import large, model  # noqa: F401 - fixtures
 
-from asr.decoding.beam import GraphDecoder
+from asr.decoding.beam import GraphDecoder, GraphState
 from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import ModelError, UsageError
-from asr.lm.folder import LanguageModel
-from asr.lm.lstm import write_lstm_language_model
+from asr.lm.folder import LanguageModel, copy_language_model
+from asr.lm.large_ngrams import LargeNgrams
+from asr.lm.lstm import LstmLanguageModel, write_lstm_language_model
 from asr.models.language import LanguageConfig, LanguageModelNetwork
 from asr.recognizer import Recognizer
-from asr.streaming.results import WordSpan
 
-WORDS = ("</s>", "<unk>", *dict.fromkeys(word for word, _ in LEXICON))
+NAMES = sorted({word for word, _ in LEXICON})
+WORDS = ("</s>", "<unk>", *NAMES)
+WIDE = replace(SURE, alternatives_beam=1_000.0)
 
 
-def write_model(folder, likes=None, words=WORDS):
-    """A network that knows nothing, but for a word that it always likes."""
+def write_model(folder: Path, likes: str = "", words: tuple[str, ...] = WORDS, scale: float = 0.1) -> Path:
+    """A network of small weights, which knows next to nothing but perhaps a word that it likes; or of large ones, to
+    which all it has read matters."""
     torch.manual_seed(0)
-    network = LanguageModelNetwork(LanguageConfig((len(words),), (8,), 8))
+    config = LanguageConfig((len(words),), (8,), 8) if likes else LanguageConfig((4, len(words)), (8, 4), 8)
+    network = LanguageModelNetwork(config)
     with torch.no_grad():
         for weights in network.parameters():
-            weights.mul_(0.1)
+            weights.mul_(scale)
         if likes:
             network.words.bias[words.index(likes)] = 8.0
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
@@ -31,85 +46,177 @@ def write_model(folder, likes=None, words=WORDS):
     return folder
 
 
-def frames(phones):
-    """Log-probabilities (T, V) of phones said clearly, two frames each with a blank after."""
-    rows = []
-    for phone in PHONE_TABLE.encode(phones.split()):
-        for token in (phone, phone, 0):
-            row = np.full(len(PHONE_TABLE), 0.02 / (len(PHONE_TABLE) - 1))
-            row[token] = 0.98
-            rows.append(row)
-    return np.log(np.array(rows, np.float32))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("lstm"), scale=2.0)
 
 
-@pytest.fixture
-def decoder(small_lm_folder, tmp_path):
-    model = LanguageModel.open(small_lm_folder, PHONE_TABLE)
-
-    def make(likes, **options):
-        folder = write_model(tmp_path / str(likes), likes)
-        options = {"weight": 1.0, "beam": 16.0, "width": 16.0, **options}
-        return GraphDecoder(model, rescorer=Rescorer(Rescoring(folder, **options), model.words))
-
-    return make
+@pytest.fixture(scope="module")
+def lstm(folder: Path) -> LstmLanguageModel:
+    return LstmLanguageModel.open(folder)
 
 
-def texts(words):
-    return [word.text for word in words]
+def decoder_of(model: LanguageModel, folder: Path, weight: float = 0.5, carry: bool = True) -> GraphDecoder:  # noqa: F811
+    return GraphDecoder(model, WIDE, Rescorer(Rescoring(folder, weight, carry), model.words))
+
+
+def likelihoods(lstm: LstmLanguageModel, words: list[str]) -> list[float]:
+    """Probability of each word of a sentence, and of its end."""
+    ids = [*lstm.encode(words), 0]
+    outputs, _ = lstm.read(np.array([0, *ids[:-1]])[:, None], lstm.start())
+    return np.exp(lstm.log_probs(outputs[:, 0], np.array(ids))).tolist()
+
+
+def cost_of(model: LanguageModel, large: LargeNgrams, lstm: LstmLanguageModel, words: list[str]) -> float:  # noqa: F811
+    """Of a sentence by the mean of both, with the cost per word."""
+    history, total = [large.vocabulary + 1], 0.0
+    for word, chance in zip([*(model.words.index(one) for one in words), 0], likelihoods(lstm, words), strict=True):
+        total -= np.log(0.5 * chance + 0.5 * np.exp(large.log_prob(history, word)))
+        history.append(word)
+    return model.weights.second_weight * total + model.weights.word_cost * len(words)
+
+
+def best(decoder: GraphDecoder, log_probs: np.ndarray) -> tuple[str, float]:
+    """Text and cost of the best path."""
+    state = decoder._scored(decoder.advance(decoder.start(), log_probs))
+    path = decoder._path(state, ended=True)
+    return " ".join(decoder._texts[word] for word in path.words), path.cost
+
+
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 24))
+@settings(deadline=None)
+def test_a_path_costs_what_its_sentence_costs(model, large, lstm, folder, seed: int, frames: int) -> None:  # noqa: F811
+    log_probs = random_rows(seed, frames)
+    text, cost = best(decoder_of(model, folder), log_probs)
+    words = text.split()
+    assert cost == pytest.approx(spoken_cost(words, log_probs) + cost_of(model, large, lstm, words), abs=0.15)
+
+
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 9))
+@settings(deadline=None)
+def test_the_best_of_all_sentences_is_found(model, large, tmp_path_factory, seed: int, frames: int) -> None:  # noqa: F811
+    """By an LSTM to which no word matters that it has read, as paths with the same n-gram context go on together."""
+    log_probs = random_rows(seed, frames)
+    folder = write_model(tmp_path_factory.mktemp("unigrams"), "sea", scale=1e-6)
+    lstm = LstmLanguageModel.open(folder)
+    sentences = [list(words) for count in range(5) for words in product(NAMES, repeat=count)]
+    costs = {" ".join(one): spoken_cost(one, log_probs) + cost_of(model, large, lstm, one) for one in sentences}
+    text, _ = best(decoder_of(model, folder), log_probs)
+    if text in costs:  # longer ones are not listed
+        assert costs[text] == pytest.approx(min(costs.values()), abs=0.2)
+    else:
+        assert len(text.split()) > 4
+
+
+@given(seed=st.integers(0, 10_000), data=st.data())
+@settings(deadline=None, max_examples=50)
+def test_any_chunks_give_the_same_words_and_alternatives_change_nothing(
+    model: LanguageModel,  # noqa: F811
+    folder: Path,
+    seed: int,
+    data: st.DataObject,
+) -> None:
+    decoder = decoder_of(replace(model, weights=replace(WEIGHTS, second_weight=0.8)), folder)
+    log_probs = random_rows(seed, 36)
+    cuts = data.draw(st.lists(st.integers(0, 36), max_size=6))
+    state = decoder.start()
+    for block in np.split(log_probs, sorted(cuts)):
+        found = decoder.alternatives(state, 3)
+        assert found[0].text == " ".join(word.text for word in decoder.finish(state)[0])
+        state = decoder.advance(state, block)
+    assert decoder.finish(state)[0] == decoder.finish(decoder.advance(decoder.start(), log_probs))[0]
+
+
+def test_the_cheapest_of_the_alternatives_cost_what_they_cost(model, large, lstm, folder) -> None:  # noqa: F811
+    log_probs = rows("S IY - AH K AE T", sureness=0.6)
+    decoder = decoder_of(model, folder)
+    state = decoder._scored(decoder.advance(decoder.start(), log_probs))
+    found = decoder.alternatives(state, 4)
+    assert len(found) == 4
+    costs = [spoken_cost(one, log_probs) + cost_of(model, large, lstm, one) for one in (a.text.split() for a in found)]
+    assert costs[0] == pytest.approx(min(costs), abs=0.01)
+    shares = np.exp(costs[0] - np.array(costs))
+    assert [one.probability for one in found] == pytest.approx((shares / shares.sum()).tolist(), abs=0.1)
 
 
 @pytest.mark.parametrize("likes", ["see", "sea"])
-def test_the_lstm_decides_between_words_that_sound_alike(decoder, likes):
-    own = decoder(likes)
-    state = own.advance(own.start(), frames("S IY AH K AE T"))
-    assert texts(own.best(state)) == ["see", "a", "cat"]
-    words, after = own.finish(state)
-    assert texts(words) == [likes, "a", "cat"]
-    places = [place for word in words for place in (word.start_frame, word.end_frame)]
-    assert places == sorted(places) and places[-1] <= len(frames("S IY AH K AE T")) and places[0] == 0
-    assert all(word.confidence > 0.9 for word in words)
-    assert np.abs(after.context.cell).sum() > 0
+def test_it_decides_between_words_that_sound_alike_before_the_end(
+    small_lm_folder: Path, tmp_path: Path, likes: str
+) -> None:
+    words = LanguageModel.open(small_lm_folder, PHONE_TABLE)
+    decoder = decoder_of(words, write_model(tmp_path, likes), weight=0.9)
+    log_probs = rows("S IY - AH K AE T")
+    state = decoder.advance(decoder.start(), log_probs)
+    assert [word.text for word in decoder.best(state)][0] == likes
+    said, after = decoder.finish(state)
+    assert [word.text for word in said] == [likes, "a", "cat"]
+    places = [place for word in said for place in (word.start_frame, word.end_frame)]
+    assert places == sorted(places) and places[-1] <= len(log_probs) and places[0] == 0
+    assert all(word.confidence > 0.9 for word in said)
+    assert remembers(after, decoder)
 
 
-def test_what_was_promised_stays(decoder):
-    own = decoder("sea")
-    state = own.advance(own.start(), frames("S IY AH K AE T"))
-    promised = (WordSpan("see", 0, 6, 0.9),)
-    assert texts(own.finish(state, promised)[0]) == ["see", "a", "cat"]
-    assert texts(own.finish(state, (WordSpan("cattle", 0, 6, 0.9),))[0]) == ["see", "a", "cat"]
+def remembers(state: GraphState, decoder: GraphDecoder) -> bool:
+    return not np.array_equal(state.context, decoder.start().context)
 
 
-def test_memory_of_earlier_utterances_can_be_left_out(decoder):
-    alone = decoder("sea", carry=False)
-    _, after = alone.finish(alone.advance(alone.start(), frames("S IY")))
-    assert not np.abs(after.context.cell).any()
+def test_memory_of_earlier_utterances_can_be_left_out(model: LanguageModel, folder: Path) -> None:  # noqa: F811
+    for carry in (True, False):
+        decoder = decoder_of(model, folder, carry=carry)
+        words, after = decoder.finish(decoder.advance(decoder.start(), rows("S IY")))
+        assert words and remembers(after, decoder) == carry
+    assert not remembers(decoder.finish(decoder.start())[1], decoder), "nothing was said"
 
 
-def test_finals_of_a_stream_are_rescored_and_partials_are_not(model_folder, small_lm_folder, speech, tmp_path):
-    folder = write_model(tmp_path / "lstm", "sea")
-    plain = Recognizer.load(model_folder, lm=small_lm_folder, engine="onnx")
-    rescored = Recognizer.load(
-        model_folder,
-        lm=small_lm_folder,
-        engine="onnx",
-        rescoring=Rescoring(folder, weight=1.0, beam=12.0, width=12.0),
+def test_what_is_kept_does_not_grow(model: LanguageModel, folder: Path) -> None:  # noqa: F811
+    decoder = decoder_of(model, folder)
+    state, sizes = decoder.start(), []
+    for _ in range(30):
+        state = decoder.advance(state, rows("S IY - AH K AE T - S IY -"))
+        sizes.append(len(state.rows))
+    assert max(sizes[10:]) <= max(sizes[:10]) + 2
+
+
+@pytest.fixture
+def rescored(model_folder: Path, small_lm_folder: Path, tmp_path: Path) -> Callable[..., Recognizer]:
+    """Recognisers whose language model has an LSTM of its own."""
+    copy_language_model(small_lm_folder, tmp_path / "lm")
+    write_model(tmp_path / "lm" / "lstm", "cattle")
+
+    def load(**options: object) -> Recognizer:
+        return Recognizer.load(model_folder, lm=tmp_path / "lm", engine="onnx", **options)
+
+    return load
+
+
+def test_a_language_models_own_lstm_is_used_unless_told_otherwise(rescored, small_lm_folder, speech, tmp_path) -> None:
+    usual, without = rescored().transcribe(speech).text, rescored(rescoring=False).transcribe(speech).text
+    assert usual != without
+    assert rescored(rescoring=Rescoring(weight=0.0)).transcribe(speech).text == without
+    assert rescored(rescoring=write_model(tmp_path / "same", "cattle")).transcribe(speech).text == usual
+    copy_language_model(tmp_path / "lm", tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy" / "lstm").iterdir()) == sorted(
+        path.name for path in (tmp_path / "lm" / "lstm").iterdir()
     )
-    pieces = np.array_split(speech, 20)
-    before, after = (list(one.stream(pieces)) for one in (plain, rescored))
-    assert [r.text for r in before if not r.final] == [r.text for r in after if not r.final]
-    committed = [r.committed for r in after if not r.final][-1]
-    kept = [r for r in after if not r.final][-1].text.split()[:committed]
-    assert after[-1].text.split()[:committed] == kept
-    assert rescored.transcribe(speech).text == " ".join(r.text for r in after if r.final)
 
 
-def test_wrong_use_is_told(model_folder, small_lm_folder, tmp_path):
+def test_partial_results_are_rescored_and_chunks_change_nothing(rescored, speech) -> None:
+    recognizer, chunks = rescored(), np.array_split(speech, 20)
+    pieces = list(recognizer.stream(chunks))
+    plain = {result.text for result in rescored(rescoring=False).stream(chunks)}
+    assert any(result.text not in plain for result in pieces if not result.final)
+    assert recognizer.transcribe(speech).text == " ".join(result.text for result in pieces if result.final)
+
+
+def test_wrong_use_is_told(model_folder, small_lm_folder, tmp_path) -> None:
+    other = write_model(tmp_path / "other", words=("</s>", "<unk>", "ein", "zwei", "hund", "katze"))
     with pytest.raises(ModelError, match="knows 0 of the 5 words"):
-        other = write_model(tmp_path / "other", words=("</s>", "<unk>", "hund", "katze"))
         Recognizer.load(model_folder, lm=small_lm_folder, rescoring=other)
     with pytest.raises(UsageError, match="rescoring cannot apply"):
         Recognizer.load(model_folder, decoder="greedy", rescoring=other)
     with pytest.raises(ModelError, match="no LSTM language model"):
         Recognizer.load(model_folder, lm=small_lm_folder, rescoring=tmp_path)
+    with pytest.raises(UsageError, match="has no LSTM"):
+        Recognizer.load(model_folder, lm=small_lm_folder, rescoring=Rescoring(weight=0.2))
     with pytest.raises(UsageError, match="0 to 1"):
         Rescoring(other, weight=2.0)

@@ -39,8 +39,9 @@ def export(
         from asr.acoustic.export import with_phone_scores, write_model_folder
         from asr.acoustic.folder import STATES
         from asr.acoustic.phone_states import Biphones
+        from asr.lm.folder import copy_language_model
         from asr.training.checkpoint import averaged_model
-        from asr.training.start import LANGUAGE_MODEL, Origin, copy_language_model
+        from asr.training.start import LANGUAGE_MODEL, Origin
         from asr.words.tokens import PHONES, TokenTable
 
     model = averaged_model(run)

@@ -43,14 +43,18 @@ class RecognitionOptions:
     )
     lm: LanguageModelFolder = None
     rescore: Annotated[
-        Path | None, typer.Option(help="An LSTM language model, from asr lm train-lstm, that rescores final results.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER|none",
+            help="An LSTM language model, from asr lm train-lstm, to rescore words with. (default: the language "
+            "model's own)",
+        ),
     ] = None
     rescore_weight: Annotated[
-        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. (default: 0.3)")
+        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. (default: 0.5)")
     ] = None
-    rescore_best: Annotated[int | None, typer.Option(help="Hypotheses that it rescores. (default: 100)")] = None
     rescore_alone: Annotated[
-        bool, typer.Option("--rescore-alone", help="Rescore each utterance without those before it.")
+        bool, typer.Option("--rescore-alone", help="Let it forget the utterances before each.")
     ] = False
     hotwords: Annotated[
         str | None,
@@ -74,18 +78,20 @@ class RecognitionOptions:
             **more,
         )
 
-    def rescoring(self) -> Rescoring | None:
-        """How final results are rescored, if they are; raises UsageError for numbers out of range."""
+    def rescoring(self) -> Rescoring | bool | None:
+        """How words are rescored; raises UsageError for a weight out of range or what cannot be used together."""
         from asr.decoding.rescoring import Rescoring
         from asr.errors import UsageError
 
-        given = {"weight": self.rescore_weight, "hypotheses": self.rescore_best}
-        given = {name: value for name, value in given.items() if value is not None}
-        if self.rescore is not None:
-            return Rescoring(self.rescore, carry=not self.rescore_alone, **given)
-        if given or self.rescore_alone:
-            raise UsageError("--rescore-weight, --rescore-best and --rescore-alone go with --rescore FOLDER")
-        return None
+        chosen = self.rescore_weight is not None or self.rescore_alone
+        if self.rescore is not None and str(self.rescore) == "none":
+            if chosen:
+                raise UsageError("--rescore-weight and --rescore-alone say how to rescore; leave out --rescore none")
+            return False
+        if self.rescore is None and not chosen:
+            return None
+        weight = {} if self.rescore_weight is None else {"weight": self.rescore_weight}
+        return Rescoring(self.rescore, carry=not self.rescore_alone, **weight)
 
     def check_alone(self, what: str, **more: object) -> None:
         """Raise UsageError if any of these options, or of ``more``, is given: ``what`` replaces them."""

@@ -12,15 +12,16 @@ import numpy as np
 
 from asr.decoding.acoustic_units import CtcUnits, SearchOptions, Units
 from asr.decoding.lattice import cheapest_sentences
-from asr.decoding.rescoring import Rescorer
-from asr.decoding.search import Hypotheses, LargeModel, Search, SearchWeights
+from asr.decoding.rescoring import LAG_FRAMES, Rescorer
+from asr.decoding.search import Hypotheses, LargeModel, Path, Search, SearchWeights
 from asr.decoding.word_times import Division, spans_of_words
 from asr.graph.compiled import compiled
 from asr.lm.folder import LanguageModel
-from asr.lm.lstm import LstmState
 from asr.native import NONE
 from asr.streaming.results import Alternative, WordSpan
 from asr.words.tokens import BLANK
+
+NO_PATH = Path(np.zeros(0, np.uint16), [], math.inf, 0.0)
 
 
 class Trace(NamedTuple):
@@ -51,7 +52,8 @@ class GraphState(NamedTuple):
     phones: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities of phones in the frames that are searched
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
     search: Hypotheses | None  # the paths over them; None before the first frame
-    context: LstmState | None = None  # of earlier utterances, where finals are rescored
+    rows: np.ndarray | None = None  # (R, D) of the rescorer, where there is one
+    context: np.ndarray | None = None  # (1, D) its row at the start of the utterance
     memo: Memo | None = None  # None before the first frame
 
     @property
@@ -79,7 +81,7 @@ class GraphDecoder:
         Args:
             model: the language model.
             options: of the search; the units' own by default.
-            rescorer: chooses the final words of an utterance among the likeliest sentences.
+            rescorer: scores the words that paths write; without one the n-grams alone do.
             units: of the acoustic model; those of CTC by default.
         """
         # The packed graph is not kept: it would add a third to the memory of the one that is searched.
@@ -93,17 +95,31 @@ class GraphDecoder:
             self._units.topology(self._weights),
             self._search_weights(),
             _large(model),
-            max(self._options.alternatives_beam, self._rescoring_width()),
+            self._options.alternatives_beam,
         )
 
     def start(self) -> GraphState:
-        return GraphState(0, False, (), (), None, None if self._rescorer is None else self._rescorer.start())
+        first = None if self._rescorer is None else self._rescorer.start()
+        return GraphState(0, False, (), (), None, first, first)
 
     def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
         """Decode rows (T, V), T >= 0, of natural-log probabilities of units."""
         count = len(log_probs)
         if count == 0:
             return state
+        if self._rescorer is None:
+            return self._searched(state, log_probs)
+        begin = 0
+        while begin < count:
+            end = begin + LAG_FRAMES - state.frames % LAG_FRAMES
+            state = self._searched(state, log_probs[begin:end])
+            begin = end
+            if state.frames % LAG_FRAMES == 0:
+                state = self._scored(state)
+        return state
+
+    def _searched(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
+        count = len(log_probs)
         blank = log_probs[:, BLANK] > np.log(self._options.certain_blank)  # (T,)
         kept = np.flatnonzero(~(blank & np.concatenate([[state.blank], blank[:-1]])))
         numbers = state.frames + kept
@@ -130,7 +146,7 @@ class GraphDecoder:
 
     def best(self, state: GraphState) -> tuple[WordSpan, ...]:
         """The words of the utterance as they stand, the last one perhaps unfinished."""
-        return self._words(state, ended=False)
+        return self._words(state, self._path(state, ended=False))
 
     def certain(self, state: GraphState) -> None:
         """None: a word that all active paths share is seldom younger than one that has been the same for long."""
@@ -141,32 +157,39 @@ class GraphDecoder:
         return math.inf if state.search is None else self._search.ending_cost(state.search)
 
     def finish(self, state: GraphState, committed: Sequence[WordSpan] = ()) -> tuple[tuple[WordSpan, ...], GraphState]:
-        """Close the utterance: its words, and the state of the next one.
-
-        With a rescorer these are the best of the likeliest sentences that begin with the ``committed`` words.
-        """
-        words, context = self._words(state, ended=True), state.context
+        """Close the utterance: its words, and the state of the next one."""
+        context, state = state.context, self._scored(state)
+        path = self._path(state, ended=True)
+        words = self._words(state, path)
         if self._rescorer is not None and words:
-            words, context = self._rescored(state, words, [word.text for word in committed])
-        return words, GraphState(state.frames, state.blank, (), (), None, context)
+            context = self._rescorer.context_after(path.words, context)
+        return words, GraphState(state.frames, state.blank, (), (), None, context, context)
 
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
         """At most ``count`` distinct texts of the utterance if it ended now, likeliest first."""
         if state.search is None:
             return (Alternative("", 1.0),)
-        found = cheapest_sentences(self._search, state.search, count, self._options.alternatives_beam)
+        state = self._scored(state)
+        ends = self._ending_costs(state)
+        found = cheapest_sentences(self._search, state.search, count, self._options.alternatives_beam, ends)
         costs: dict[str, float] = {}
         for one in found:  # cheapest first; a hotword's words have the texts of others
             costs.setdefault(" ".join(self._texts[word] for word in one.words), one.cost)
         shares = np.exp(-np.array(list(costs.values())))
         return tuple(Alternative(text, float(share)) for text, share in zip(costs, shares / shares.sum(), strict=True))
 
-    def _rescoring_width(self) -> float:
-        """Nats within which sentences are rescored."""
+    def _scored(self, state: GraphState) -> GraphState:
+        """The state with its newest words scored by the rescorer, if there is one."""
+        if self._rescorer is None or state.search is None:
+            return state
+        search = self._search.copied(state.search)
+        return state._replace(search=search, rows=self._rescorer.score(self._search, search, state.rows))
+
+    def _ending_costs(self, state: GraphState) -> np.ndarray | None:
+        """What the rescorer makes of ending a sentence after the words of a state that it has scored."""
         if self._rescorer is None:
-            return 0.0
-        # Paths cost more with a language weight above 1.
-        return max(1.0, self._weights.language_weight) * self._rescorer.options.width
+            return None
+        return self._rescorer.ending_costs(self._search, state.search, state.rows)
 
     def _search_weights(self) -> SearchWeights:
         weights, options = self._weights, self._options
@@ -177,37 +200,21 @@ class GraphDecoder:
             options.most_active,
             weights.first_weight,
             weights.second_weight,
+            0.0 if self._rescorer is None else self._rescorer.options.weight,
         )
 
-    def _words(self, state: GraphState, ended: bool) -> tuple[WordSpan, ...]:
+    def _path(self, state: GraphState, ended: bool) -> Path:
         if state.search is None:
+            return NO_PATH
+        return self._search.best(state.search, ended, self._ending_costs(state) if ended else None)
+
+    def _words(self, state: GraphState, path: Path) -> tuple[WordSpan, ...]:
+        if not path.words:
             return ()
-        path = self._search.best(state.search, ended)
         found = self._spans(state, path.units, path.words)
         if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
             return ()
         return found
-
-    def _rescored(
-        self, state: GraphState, words: tuple[WordSpan, ...], committed: list[str]
-    ) -> tuple[tuple[WordSpan, ...], LstmState]:
-        """The words of a finished utterance after rescoring, and the context of the next one."""
-        rescorer, weights = self._rescorer, self._weights
-        options = rescorer.options
-        sentences = [
-            sentence
-            for sentence in cheapest_sentences(self._search, state.search, options.hypotheses, self._rescoring_width())
-            if sentence.words and [self._texts[word] for word in sentence.words[: len(committed)]] == committed
-        ]
-        texts = [word.text for word in words]
-        if not sentences:  # the decoder's sentences no longer begin with the committed words
-            ids = {text: number for number, text in enumerate(self._texts)}
-            return words, rescorer.context_after([ids[text] for text in texts], state.context)
-        chosen, context = rescorer.choose(sentences, weights.language_weight, weights.word_cost, state.context)
-        found = sentences[chosen]
-        if [self._texts[word] for word in found.words] == texts:
-            return words, context
-        return self._spans(state, found.units, found.words), context
 
     def _spans(self, state: GraphState, tokens: np.ndarray, words: list[int]) -> tuple[WordSpan, ...]:
         """Words with their times and confidences, from the unit of each frame (T,)."""

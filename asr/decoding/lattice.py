@@ -35,7 +35,9 @@ class _Open(NamedTuple):
     later: tuple | None  # (record, later): entries from here on
 
 
-def cheapest_sentences(search: Search, state: Hypotheses, count: int, width: float) -> list[Sentence]:
+def cheapest_sentences(
+    search: Search, state: Hypotheses, count: int, width: float, lstm: np.ndarray | None = None
+) -> list[Sentence]:
     """At most ``count`` distinct sentences, cheapest first: A* search backwards, with exact costs to go (Soong & Huang
     1991).
 
@@ -44,11 +46,12 @@ def cheapest_sentences(search: Search, state: Hypotheses, count: int, width: flo
         state: of an utterance that ends here.
         count: how many.
         width: nats; sentences dearer than the cheapest one by more are left out.
+        lstm: (N,) an LSTM's cost of ending here after each node, as in `Search.ends`.
     """
     records = search.records(state)
     parents, words = records["parent"].tolist(), records["word"].tolist()
     more, more_graph = (np.ascontiguousarray(records[name]).view(np.float32).tolist() for name in ("place", "units"))
-    ends = sorted(zip(*(part.tolist() for part in search.ends(state)), strict=True), key=lambda end: end[1])
+    ends = sorted(zip(*(part.tolist() for part in search.ends(state, lstm)), strict=True), key=lambda end: end[1])
     if not ends:
         return []
     least, number = ends[0][1], counted()

@@ -1,4 +1,4 @@
-"""Rescoring the likeliest sentences of a finished utterance with an LSTM language model."""
+"""Rescoring while words are searched: an LSTM language model scores every word that a path has written."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.decoding.lattice import Sentence
+from asr.decoding.search import Hypotheses, Search
 from asr.errors import ModelError, UsageError
-from asr.lm.lstm import ENDS, LstmLanguageModel, LstmState
+from asr.lm.lstm import ENDS, UNKNOWN, LstmLanguageModel, LstmState
+from asr.native import NONE
+
+DEFAULT_WEIGHT = 0.5
+LAG_FRAMES = 10  # words are scored when the number of a frame, since the start of the stream, is divisible by this
 
 
 @dataclass(frozen=True)
 class Rescoring:
-    """How final results are rescored with an LSTM language model."""
+    """How an LSTM language model is used beside the n-grams."""
 
-    folder: str | Path  # of the model, from `asr lm train-lstm`
-    weight: float = 0.3  # of its log-probabilities; the n-gram model has the rest
-    hypotheses: int = 100  # sentences that are rescored
-    carry: bool = True  # whether its state is carried over from the earlier utterances of the stream
-    beam: float = 7.5  # nats; partial paths worse than the best by more are pruned
-    width: float = 6.0  # nats; sentences worse than the best by more are left out
+    folder: str | Path | None = None  # of the model, from `asr lm train-lstm`; None: the language model's own
+    weight: float = DEFAULT_WEIGHT  # of its probabilities; those of the n-gram model have the rest
+    carry: bool = True  # whether it remembers the earlier utterances of the stream
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise UsageError(f"the weight of the LSTM language model must be 0 to 1, got {self.weight:g}")
-        if type(self.hypotheses) is not int or self.hypotheses < 1 or min(self.beam, self.width) <= 0:
-            raise UsageError(f"need 1 or more hypotheses and beams above 0, got {self}")
 
 
 class Rescorer:
-    """Chooses among sentences of a decoding graph by the log-linear mean of its n-gram model and an LSTM's."""
+    """Scores the words of a search by an LSTM that has read the words before them.
+
+    What it keeps is rows (R, 2 L H + E): the state of the LSTM after some words, and the vector that predicts the next.
+    The nodes of a search say which row is whose.
+    """
 
     def __init__(self, options: Rescoring, words: Sequence[str]) -> None:
         """Load the model.
@@ -53,35 +56,67 @@ class Rescorer:
             )
         self._ids = np.array(self._model.encode(words))  # of each word of the graph
 
-    def start(self) -> LstmState:
-        """The state of a stream before its first utterance."""
-        return self._model.start()
+    def start(self) -> np.ndarray:
+        """The row (1, D) of a stream before its first utterance."""
+        return self._read(np.array([ENDS]), self._model.start())
 
-    def choose(
-        self, sentences: Sequence[Sentence], language_weight: float, word_cost: float, context: LstmState
-    ) -> tuple[int, LstmState]:
-        """The sentence of the lowest cost after interpolation with the LSTM.
+    def score(self, search: Search, state: Hypotheses, rows: np.ndarray) -> np.ndarray:
+        """Score the new words of a state that nobody else has yet.
 
         Args:
-            sentences: to choose from; their costs include the next two.
-            language_weight: factor on the costs of both language models.
-            word_cost: nats per word.
-            context: the LSTM's state after the previous utterances.
+            search: that the state is of.
+            state: whose costs change.
+            rows: (R, D) of the state before.
         Returns:
-            Its index in ``sentences``, and the context of the next utterance.
+            The rows of this state.
         """
-        log_probs, contexts = self._model.sentences([self._ids[one.words].tolist() for one in sentences], context)
-        counts = np.array([len(one.words) for one in sentences])
-        costs, graph_costs = (np.array([getattr(one, part) for one in sentences]) for part in ("cost", "graph_cost"))
-        ngram_costs = graph_costs - word_cost * counts
-        costs = costs + self.options.weight * (-language_weight * log_probs - ngram_costs)
-        chosen = int(costs.argmin())
-        if not self.options.carry:
-            return chosen, context
-        return chosen, LstmState(*(part[:, chosen : chosen + 1] for part in contexts))
+        while (nodes := search.rescore(state)) is not None:
+            asked = np.flatnonzero(np.isnan(nodes["lstm"]))
+            parents, after = np.unique(nodes["parent"][asked], return_inverse=True)
+            rows = self._with_rows(nodes, parents, rows)
+            words = self._ids[nodes["word"][asked]]
+            costs = -self._model.log_probs(self._outputs(rows[nodes["row"][parents]]), words, after)
+            nodes["lstm"][asked] = np.where(words == UNKNOWN, np.inf, costs)
+        nodes = search.nodes(state)
+        kept = np.flatnonzero(nodes["row"] != NONE)
+        rows = rows[nodes["row"][kept]]
+        nodes["row"][kept] = np.arange(len(kept))
+        return rows
 
-    def context_after(self, words: Sequence[int], context: LstmState) -> LstmState:
-        """The context after a sentence that was not rescored."""
+    def ending_costs(self, search: Search, state: Hypotheses, rows: np.ndarray) -> np.ndarray:
+        """Cost in nats (N,) of ending a sentence after each node of a state that has been scored."""
+        nodes = search.nodes(state).copy()
+        rows = self._with_rows(nodes, np.arange(len(nodes)), rows)
+        outputs = self._outputs(rows[nodes["row"]])
+        return -self._model.log_probs(outputs, np.full(len(nodes), ENDS)).astype(np.float32)
+
+    def context_after(self, words: Sequence[int], context: np.ndarray) -> np.ndarray:
+        """The row (1, D) before the next utterance, after one of these words of the graph."""
         if not self.options.carry:
             return context
-        return self._model.read(np.array([ENDS, *self._ids[list(words)]])[:, None], context)[1]
+        return self._read(np.array([*self._ids[list(words)], ENDS])[:, None], self._state(context))
+
+    def _with_rows(self, nodes: np.ndarray, wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Rows that have those of the wanted nodes, too, which the nodes are told of."""
+        missing = wanted[nodes["row"][wanted] == NONE]
+        if not len(missing):
+            return rows
+        before = rows[nodes["row"][nodes["parent"][missing]]]
+        words = self._ids[nodes["word"][missing]]
+        nodes["row"][missing] = np.arange(len(rows), len(rows) + len(missing))
+        return np.concatenate([rows, self._read(words[None], self._state(before))])
+
+    def _read(self, words: np.ndarray, state: LstmState) -> np.ndarray:
+        """Rows (B, D) after words (T, B) or (B,)."""
+        outputs, after = self._model.read(np.atleast_2d(words), state)
+        flat = (part.swapaxes(0, 1).reshape(len(outputs[-1]), -1) for part in after)
+        return np.concatenate([*flat, outputs[-1]], axis=1)
+
+    def _state(self, rows: np.ndarray) -> LstmState:
+        """The state of a batch from its rows (B, D)."""
+        layers, size = self._model.layers, self._model.size
+        parts = rows[:, : 2 * layers * size].reshape(len(rows), 2, layers, size)
+        return LstmState(*(np.ascontiguousarray(parts[:, k].swapaxes(0, 1)) for k in range(2)))
+
+    def _outputs(self, rows: np.ndarray) -> np.ndarray:
+        return rows[:, 2 * self._model.layers * self._model.size :]

@@ -13,7 +13,7 @@ import numpy as np
 
 from asr.graph.compiled import CompiledGraph
 from asr.lm.large_ngrams import LargeNgrams
-from asr.native import NONE, RECORD, Model, Ngrams, library
+from asr.native import NODE, NONE, RECORD, Model, Ngrams, library
 
 
 class Topology(NamedTuple):
@@ -36,6 +36,7 @@ class SearchWeights(NamedTuple):
     most_active: int  # paths
     first_weight: float = 0.0  # factor on the costs of the graph where a large model has given its own
     second_weight: float = 0.0  # factor on the costs of the large model
+    lstm_weight: float = 0.0  # of an LSTM's probabilities in their mean with those of the n-grams; 0: there is none
 
 
 class LargeModel(NamedTuple):
@@ -142,10 +143,39 @@ class Search:
         frames = len(rows) + (0 if before is None else before.frames)
         return Hypotheses(pointer, frames, self._library.rill_state_free)
 
-    def best(self, state: Hypotheses, ended: bool) -> Path:
-        """The cheapest path; if ``ended``, of those that end a sentence, where any does."""
+    def copied(self, state: Hypotheses) -> Hypotheses:
+        """The same paths as a state of their own."""
+        return self.advance(state, np.zeros((0, self._units), np.float32))
+
+    def rescore(self, state: Hypotheses) -> np.ndarray | None:
+        """Let an LSTM score the words that a new state's paths have written since it was last asked.
+
+        The state changes, so nobody else may have it yet.
+
+        Returns:
+            The nodes (N,) of `asr.native.NODE`, in place: ``lstm`` is to be set where it is NaN, and what is kept in
+            ``row`` is the caller's. Then this is called again, until it returns None.
+        Raises:
+            MemoryError: there is not enough.
+        """
+        waiting = self._library.rill_rescore(self.model, _scratch().pointer, state._pointer)
+        if waiting < 0:
+            raise MemoryError("no memory is left for the beam search")
+        return self.nodes(state) if waiting else None
+
+    def nodes(self, state: Hypotheses) -> np.ndarray:
+        """The nodes (N,) of `asr.native.NODE` of a state, in place; the array must not outlive the state."""
+        size = self._library.rill_node_count(state._pointer)
+        memory = (ctypes.c_char * (size * NODE.itemsize)).from_address(self._library.rill_nodes(state._pointer))
+        return np.frombuffer(memory, NODE)
+
+    def best(self, state: Hypotheses, ended: bool, lstm: np.ndarray | None = None) -> Path:
+        """The cheapest path; if ``ended``, of those that end a sentence, where any does.
+
+        ``lstm`` (N,) float32 is the LSTM's cost of ending a sentence after each node, where its say counts.
+        """
         cost, graph_cost = ctypes.c_double(), ctypes.c_float()
-        token = self._library.rill_best(self.model, state._pointer, ended, cost, graph_cost)
+        token = self._library.rill_best(self.model, state._pointer, ended, _address(lstm), cost, graph_cost)
         units = np.zeros(state.frames, np.uint16)
         if token == NONE:
             return Path(units, [], math.inf, 0.0)
@@ -168,8 +198,8 @@ class Search:
         content = ctypes.string_at(self._library.rill_records(state._pointer), size * RECORD.itemsize)
         return np.frombuffer(content, RECORD)
 
-    def ends(self, state: Hypotheses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each path that ends a sentence, or of each path if none does.
+    def ends(self, state: Hypotheses, lstm: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each path that ends a sentence, or of each path if none does; ``lstm`` is as in `best`.
 
         Returns:
             (E,) its record, (E,) its cost over that of the cheapest path, (E,) its cost of language.
@@ -177,7 +207,11 @@ class Search:
         room = self._library.rill_token_count(state._pointer)
         records, costs, graphs = np.empty(room, np.uint32), np.empty(room, np.float32), np.empty(room, np.float32)
         found = self._library.rill_ends(
-            self.model, state._pointer, records.ctypes.data, costs.ctypes.data, graphs.ctypes.data, room
+            self.model,
+            state._pointer,
+            _address(lstm),
+            *(array.ctypes.data for array in (records, costs, graphs)),
+            room,
         )
         return records[:found], costs[:found], graphs[:found]
 
@@ -204,6 +238,10 @@ def _scratch() -> _Scratch:
     if not hasattr(_of_thread, "scratch"):
         _of_thread.scratch = _Scratch()
     return _of_thread.scratch
+
+
+def _address(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
 
 
 def _flat(values: np.ndarray, kind: type) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from asr.errors import ModelError
 from asr.files import Description, write_description
 from asr.graph.graph import Graph, StoredGraph
+from asr.lm import lstm
 from asr.lm.large_ngrams import LargeNgrams
 from asr.lm.stored_ngrams import StoredLargeNgrams
 from asr.words.tokens import TokenTable
@@ -20,6 +21,7 @@ from asr.words.tokens import TokenTable
 FORMAT = 2
 GRAPH, LEXICON = "graph.packed", "lexicon.txt"
 SECOND = "second.packed"  # in folders with a larger n-gram model of the same words
+LSTM = "lstm"  # a folder in those with an LSTM that rescores the words of both
 REMEDY = "fetch it again, or build one with 'asr lm build'"
 MOST_WEIGHT = 1e6  # a larger one is a mistake, and NaN is none
 
@@ -60,6 +62,12 @@ class LanguageModel:
     weights: DecodingWeights
     second: StoredLargeNgrams | None = None  # a larger n-gram model of the same words
     twins: tuple[Twin, ...] = ()  # what the last of the words are for it: those that hotwords have added
+
+    @property
+    def lstm(self) -> Path | None:
+        """The folder of the LSTM language model that came with it, if one did."""
+        folder = self.folder / LSTM
+        return folder if folder.is_dir() else None
 
     @classmethod
     def open(cls, folder: Path, phones: TokenTable, default: DecodingWeights = CTC_WEIGHTS) -> LanguageModel:
@@ -129,6 +137,17 @@ def write_language_model(
     else:
         (folder / SECOND).write_bytes(second.pack())
     write_description(folder, description, (GRAPH, LEXICON, *([] if second is None else [SECOND])))
+
+
+def copy_language_model(source: Path, target: Path) -> None:
+    """Copy the folder of a language model, with its LSTM if it has one.
+
+    Raises:
+        ModelError: it is incomplete or altered.
+    """
+    Description.read(source, "language model", (FORMAT,), REMEDY).copy_to(target)
+    if (source / LSTM).is_dir():
+        Description.read(source / LSTM, lstm.NAME, (lstm.FORMAT,), lstm.REMEDY).copy_to(target / LSTM)
 
 
 class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):

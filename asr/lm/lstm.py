@@ -17,7 +17,7 @@ from asr.files import Description, write_description
 from asr.words.packed_weights import pack_weights, sigmoid, unpack_weights
 
 FORMAT = 1
-KIND = "lstm"
+KIND, NAME = "lstm", "LSTM language model"
 WEIGHTS, WORDS = "weights.npz", "words.txt"
 REMEDY = "train one with 'asr lm train-lstm'"
 ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also precedes the first word; a word not in the vocabulary
@@ -46,7 +46,7 @@ class LstmLanguageModel:
         Raises:
             ModelError: the folder is another one, or a file is missing or altered.
         """
-        description = Description.read(folder, "LSTM language model", (FORMAT,), REMEDY)
+        description = Description.read(folder, NAME, (FORMAT,), REMEDY)
         if description.value("kind") != KIND:
             raise description.wrong(f"its kind is {description.value('kind')!r}, not {KIND!r}")
         contents = {name: description.verified(name) for name in (WEIGHTS, WORDS)}
@@ -67,13 +67,18 @@ class LstmLanguageModel:
     def layers(self) -> int:
         return sum(name.startswith("lstm.weight_hh") for name in self.weights)
 
+    @property
+    def size(self) -> int:
+        """Units of a layer."""
+        return self.weights["lstm.weight_hh_l0"].shape[1]
+
     def encode(self, words: Sequence[str]) -> list[int]:
         """Ids of words, `UNKNOWN` for those not in the vocabulary."""
         return [self.ids.get(word, UNKNOWN) for word in words]
 
     def start(self, batch: int = 1) -> LstmState:
         """The state before any text."""
-        zeros = np.zeros((self.layers, batch, self.weights["lstm.weight_hh_l0"].shape[1]), np.float32)
+        zeros = np.zeros((self.layers, batch, self.size), np.float32)
         return LstmState(zeros, zeros)
 
     def read(self, words: np.ndarray, state: LstmState) -> tuple[np.ndarray, LstmState]:
@@ -91,14 +96,19 @@ class LstmLanguageModel:
         outputs = x @ self.weights["output.weight"].T + self.weights["output.bias"]
         return outputs, LstmState(np.stack(hidden), np.stack(cell))
 
-    def log_probs(self, outputs: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """Natural-log probabilities (N,) of words (N,), each after outputs (N, E)."""
+    def log_probs(self, outputs: np.ndarray, words: np.ndarray, after: np.ndarray | None = None) -> np.ndarray:
+        """Natural-log probabilities (M,) of words (M,), each after one of outputs (N, E).
+
+        ``after`` (M,) says after which; without it, M is N and each word follows the output in its place.
+        """
+        after = np.arange(len(words)) if after is None else after
         chosen = np.where(words < self.bands[0], words, self.bands[0] - 1 + np.searchsorted(self.bands, words, "right"))
-        found = _log_softmax(self._head(outputs))[np.arange(len(words)), chosen]
+        found = _log_softmax(self._head(outputs))[after, chosen]
         for band in range(1, len(self.bands)):
-            rows = np.flatnonzero((words >= self.bands[band - 1]) & (words < self.bands[band]))
+            asked = np.flatnonzero((words >= self.bands[band - 1]) & (words < self.bands[band]))
+            rows, places = np.unique(after[asked], return_inverse=True)
             within = _log_softmax(self._within(outputs[rows], band))
-            found[rows] += within[np.arange(len(rows)), words[rows] - self.bands[band - 1]]
+            found[asked] += within[places, words[asked] - self.bands[band - 1]]
         return found
 
     def all_log_probs(self, outputs: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ from asr.files import cache_folder
 from asr.native.compiler import NAME, compile_library, sources_digest
 
 # As in records.h. Of a junction ``place`` and ``units`` hold floats.
-RECORD = np.dtype([("parent", "<u4"), ("word", "<u4"), ("place", "<u4"), ("units", "<u4")])
+RECORD = np.dtype([("parent", "<u4"), ("word", "<u4"), ("place", "<u4"), ("units", "<u4"), ("node", "<u4")])
+# As in types.h: words of a path, with their cost by an LSTM and by the n-grams.
+NODE = np.dtype([(name, "<u4") for name in ("parent", "word", "context", "row")] + [("lstm", "<f4"), ("ngram", "<f4")])
 NONE = 0xFFFFFFFF  # no record, no word
 JUNCTION = 0x80000000  # flag in a record's word: it is not the entry of a phone, and the rest is another record
 
@@ -45,6 +47,7 @@ class Model(ctypes.Structure):
         ("lattice_beam", c_float),
         ("most_active", c_uint32),
         ("identity", c_uint32),
+        ("lstm_weight", c_float),
     ]
 
 
@@ -53,10 +56,13 @@ _SIGNATURES = {
     "rill_scratch_free": (None, [c_void_p]),
     "rill_state_free": (None, [c_void_p]),
     "rill_advance": (c_void_p, [POINTER(Model), c_void_p, c_void_p, c_void_p, c_uint32, c_uint32]),
-    "rill_best": (c_uint32, [POINTER(Model), c_void_p, c_int, POINTER(c_double), POINTER(c_float)]),
+    "rill_rescore": (c_int, [POINTER(Model), c_void_p, c_void_p]),
+    "rill_nodes": (c_void_p, [c_void_p]),
+    "rill_node_count": (c_uint32, [c_void_p]),
+    "rill_best": (c_uint32, [POINTER(Model), c_void_p, c_int, c_void_p, POINTER(c_double), POINTER(c_float)]),
     "rill_ending_cost": (c_float, [POINTER(Model), c_void_p]),
     "rill_path": (c_uint32, [c_void_p, c_uint32, c_void_p, c_void_p, c_uint32]),
-    "rill_ends": (c_uint32, [POINTER(Model), c_void_p, c_void_p, c_void_p, c_void_p, c_uint32]),
+    "rill_ends": (c_uint32, [POINTER(Model), *[c_void_p] * 5, c_uint32]),
     "rill_record_count": (c_uint32, [c_void_p]),
     "rill_token_count": (c_uint32, [c_void_p]),
     "rill_records": (c_void_p, [c_void_p]),
@@ -107,4 +113,4 @@ def _compiled(digest: str) -> Path:
     return path
 
 
-__all__ = ["JUNCTION", "NONE", "RECORD", "Model", "Ngrams", "library"]
+__all__ = ["JUNCTION", "NODE", "NONE", "RECORD", "Model", "Ngrams", "library"]

@@ -7,92 +7,7 @@
    then the small one guides the search. Paths that agree in state, kind and context of the large model are merged. */
 #define EXPORT __attribute__((visibility("default")))
 #include "linking.h"
-#include "records.h"
-#include <math.h>
-
-
-typedef struct {
-    uint32_t target;
-    float weight;
-    uint32_t label; /* word * 64 + phone; phone 0: reads nothing */
-} Arc;
-
-typedef struct {
-    const uint32_t *first;      /* (S + 1,) first arc of each state; of its arcs those that read nothing come first */
-    const Arc *arcs;
-    const float *finals;        /* (S,) cost of ending a sentence, infinite where none ends */
-    const uint8_t *pausing;     /* (S,) where silence may be inserted */
-    const uint16_t *enter;      /* (P, P) unit of the first frame of [phone before, phone] */
-    const uint16_t *stay;       /* (P, P) unit of its other frames */
-    const uint8_t *phone_of;    /* (K,) phone of each unit */
-    const Ngrams *ngrams;       /* of the large model, or NULL */
-    const uint32_t *ngram_word; /* (W,) the large model's number of each word, NONE where it knows none */
-    const float *bonus;         /* (W,) nats that the large model's cost of each word is lowered by */
-    uint32_t start, phones;
-    uint32_t forgets;           /* whether an arc that reads nothing ends the phone before it (CTC) */
-    float language_weight;      /* factor on the graph's costs */
-    float first_weight;         /* what is left of it where the large model has given its cost */
-    float second_weight;        /* factor on the large model's costs */
-    float word_cost, pause_cost;
-    float beam;                 /* nats */
-    float lattice_beam;         /* nats, of junctions; 0: none are kept */
-    uint32_t most_active;
-    uint32_t identity;          /* another one for every search */
-} Model;
-
-/* What a path is in a frame: STAYED in a phone, NEW by an arc, TOLD of a junction, PASSED on along arcs that read nothing. */
-enum { STAYED, NEW, TOLD, PASSED };
-
-typedef struct {
-    uint32_t state, context, record, words; /* words: a hash of those written so far */
-    float cost;    /* over the best path's */
-    float pending; /* of the graph since the last word, before the language weight */
-    float graph;   /* all costs of language */
-    uint32_t junction; /* 1 + the last record of a junction on the path as it came here, 0 for none */
-    uint32_t latest;   /* the same, with the junctions made here */
-    uint16_t kind;
-    uint16_t fresh; /* NEW and TOLD: arcs that read nothing are still to be followed */
-} Token;
-
-typedef struct {
-    Token *tokens;
-    uint32_t count, room;
-    Records records;
-    uint32_t frames;
-    double base; /* cost of the best path */
-    float base_graph;
-} State;
-
-typedef struct {
-    uint32_t context, word, next;
-    float cost;
-} Cached;
-
-#define CACHE 8192
-
-/* Memory that a thread uses again and again. */
-typedef struct {
-    State now, next;
-    uint32_t *slots, *stamps; /* hash table of the tokens of `next` */
-    uint32_t size, stamp;
-    uint32_t *place, place_room;
-    float *over;
-    uint32_t over_room;
-    uint32_t *stack, stack_room;
-    uint32_t cached_for; /* identity of a search */
-    Cached *cache; /* (CACHE,) */
-    int failed;    /* out of memory */
-} Scratch;
-
-static int reserve(void **memory, uint32_t *room, uint32_t wanted, size_t item) {
-    if (wanted <= *room) return 1;
-    uint32_t larger = *room ? *room : 256;
-    while (larger < wanted) larger *= 2;
-    void *moved = realloc(*memory, (size_t)larger * item);
-    if (!moved) return 0;
-    *memory = moved, *room = larger;
-    return 1;
-}
+#include "paths.h"
 
 static inline uint32_t slot_of(const Scratch *x, uint32_t state, uint32_t kind, uint32_t context) {
     uint64_t key = ((uint64_t)state << 32 | context) * 0x9E3779B97F4A7C15u + kind * 0xC2B2AE3D27D4EB4Fu;
@@ -247,7 +162,7 @@ static void pass(Scratch *x, const Model *m, float limit) {
             take(x, m, &after, arc);
             if (after.cost > limit) continue;
             if (m->forgets) after.kind = 0;
-            Record entry = entry_of(token.record, x->next.frames, arc->label >> 6, 0xFFFF, after.kind);
+            Record entry = entry_of(token.record, x->next.frames, arc, token.pending, 0xFFFF, after.kind);
             uint32_t index = offer(x, m, after, arc->label >> 6 || after.kind != token.kind ? &entry : NULL);
             if (index == NONE) continue;
             if (!reserve((void **)&x->stack, &x->stack_room, left + 1, sizeof(uint32_t))) {
@@ -299,7 +214,7 @@ static int compact(Scratch *x, const Model *m, State *set) {
         const Token *token = &set->tokens[k];
         if (token->record != NONE && token->cost < x->over[token->record]) x->over[token->record] = token->cost;
     }
-    keep_records(&set->records, x->over, x->place, m->lattice_beam);
+    set->scored = keep_records(&set->records, x->over, x->place, m->lattice_beam, set->scored);
     for (uint32_t k = 0; k < set->count; k++) {
         Token *token = &set->tokens[k];
         if (token->record != NONE) token->record = x->place[token->record];
@@ -311,6 +226,7 @@ static int compact(Scratch *x, const Model *m, State *set) {
 
 /* One frame: `row` holds the score of each unit, the higher the better. */
 static void step(Scratch *x, const Model *m, const float *row) {
+    static const Arc silence = {0, 0, 0};
     State before = x->now; /* its tokens; records and counters move on in `next` */
     State *next = &x->next;
     clear_table(x);
@@ -333,7 +249,7 @@ static void step(Scratch *x, const Model *m, const float *row) {
             pause.kind = 0;
             if (pause.cost <= limit) {
                 if (pause.cost + m->beam < limit) limit = pause.cost + m->beam;
-                Record entry = entry_of(token.record, next->frames, 0, 0, 0);
+                Record entry = entry_of(token.record, next->frames, &silence, 0, 0, 0);
                 offer(x, m, pause, &entry);
             }
         }
@@ -357,7 +273,7 @@ static void step(Scratch *x, const Model *m, const float *row) {
             if (after.cost > limit) continue;
             if (after.cost + m->beam < limit) limit = after.cost + m->beam;
             after.kind = m->stay[line + phone];
-            Record entry = entry_of(token.record, next->frames, arc->label >> 6, m->enter[line + phone], after.kind);
+            Record entry = entry_of(token.record, next->frames, arc, token.pending, m->enter[line + phone], after.kind);
             offer(x, m, after, &entry);
         }
     }
@@ -380,23 +296,24 @@ EXPORT Scratch *rill_scratch_new(void) {
 EXPORT void rill_scratch_free(Scratch *x) {
     if (!x) return;
     free(x->now.tokens), free(x->next.tokens), free(x->next.records.all);
-    free(x->slots), free(x->stamps), free(x->place), free(x->over), free(x->stack), free(x->cache), free(x);
+    free(x->slots), free(x->stamps), free(x->place), free(x->over), free(x->stack), free(x->buckets);
+    free(x->cache), free(x);
 }
 
 EXPORT void rill_state_free(State *state) {
     if (!state) return;
-    free(state->tokens), free(state->records.all), free(state);
+    free(state->tokens), free(state->records.all), free(state->nodes), free(state);
 }
 
-/* A copy with as much memory as it needs. */
-static State *copied(const State *set) {
+/* A copy with as much memory as it needs, and the nodes of `before`. */
+static State *copied(const State *set, const Model *m, const State *before) {
     State *state = calloc(1, sizeof(State));
     if (!state) return NULL;
     *state = *set;
-    state->room = set->count, state->records.room = set->records.count;
+    state->room = set->count, state->records.room = set->records.count, state->nodes = NULL;
     state->tokens = malloc((set->count + 1) * sizeof(Token));
     state->records.all = malloc((set->records.count + 1) * sizeof(Record));
-    if (!state->tokens || !state->records.all) {
+    if (!state->tokens || !state->records.all || (m->lstm_weight > 0 && !copy_nodes(state, m, before))) {
         rill_state_free(state);
         return NULL;
     }
@@ -431,10 +348,10 @@ EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, cons
         if (before->records.count)
             memcpy(next->records.all, before->records.all, before->records.count * sizeof(Record));
         next->count = before->count, next->records.count = before->records.count;
-        next->frames = before->frames, next->base = before->base;
+        next->frames = before->frames, next->base = before->base, next->scored = before->scored;
     } else {
         clear_table(x);
-        next->frames = 0, next->base = 0;
+        next->frames = 0, next->base = 0, next->scored = 0;
         Token first = {m->start, NONE, NONE, 2166136261u, 0, 0, 0, 0, 0, 0, NEW};
         if (m->ngrams) first.context = context_of_word(m->ngrams, m->ngrams->words + 1);
         offer(x, m, first, NULL);
@@ -450,84 +367,7 @@ EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, cons
     }
     swap_sets(x);
     if (x->failed || !compact(x, m, next)) return NULL;
-    return copied(next);
-}
-
-/* What ending a sentence would add to the cost of a path, infinite where none ends. */
-static float end_cost(const Model *m, const Token *token, float *graph) {
-    float cost = m->finals[token->state];
-    if (isinf(cost)) return cost;
-    cost *= m->language_weight;
-    if (m->ngrams) {
-        uint32_t next;
-        cost += (m->first_weight - m->language_weight) * (m->finals[token->state] + token->pending);
-        cost += m->second_weight * word_cost_after(m->ngrams, token->context, 0, &next);
-    }
-    *graph = token->graph + cost;
-    return token->cost + cost;
-}
-
-/* The path that costs least, of those that end a sentence if `ended` and any does: its index, NONE if there is none. */
-EXPORT uint32_t rill_best(const Model *m, const State *state, int ended, double *cost, float *graph) {
-    uint32_t found = NONE;
-    float least = INFINITY, of_graph = 0;
-    for (uint32_t k = 0; ended && k < state->count; k++) {
-        float total = end_cost(m, &state->tokens[k], &of_graph);
-        if (total < least) least = total, found = k, *graph = of_graph;
-    }
-    if (found == NONE)
-        for (uint32_t k = 0; k < state->count; k++) {
-            const Token *token = &state->tokens[k];
-            if (token->cost < least) least = token->cost, found = k, *graph = token->graph;
-        }
-    *cost = state->base + least;
-    return found;
-}
-
-/* Cost of the cheapest path that ends a sentence over that of the cheapest path of all. */
-EXPORT float rill_ending_cost(const Model *m, const State *state) {
-    float least = INFINITY, graph;
-    for (uint32_t k = 0; k < state->count; k++) {
-        float total = end_cost(m, &state->tokens[k], &graph);
-        if (total < least) least = total;
-    }
-    return least;
-}
-
-/* The unit of each frame (frames,) of a path, and its words with the frames at which they were written, newest first;
-   returns how many words there are, of which at most `room` are filled in. */
-EXPORT uint32_t rill_path(const State *state, uint32_t token, uint16_t *units, uint32_t *words, uint32_t room) {
-    uint32_t until = state->frames, count = 0, record = state->tokens[token].record;
-    for (; record != NONE; record = state->records.all[record].parent) {
-        const Record *one = &state->records.all[record];
-        if (one->word & JUNCTION) continue;
-        if (one->word) {
-            if (count < room) words[count] = one->word;
-            count++;
-        }
-        for (uint32_t t = one->frame; t < until; t++) units[t] = one->kind;
-        if (one->unit != 0xFFFF && one->frame < until) units[one->frame] = one->unit;
-        if (one->frame < until) until = one->frame;
-    }
-    for (uint32_t t = 0; t < until; t++) units[t] = 0;
-    return count;
-}
-
-/* For every path that ends a sentence (or every path, if none does): record, cost over the best path, cost of language;
-   returns how many, of which at most `room` are filled in. */
-EXPORT uint32_t rill_ends(const Model *m, const State *state, uint32_t *records, float *costs, float *graphs,
-                          uint32_t room) {
-    uint32_t count = 0;
-    for (int ended = 1; ended >= 0 && !count; ended--) {
-        for (uint32_t k = 0; k < state->count; k++) {
-            float graph = state->tokens[k].graph;
-            float cost = ended ? end_cost(m, &state->tokens[k], &graph) : state->tokens[k].cost;
-            if (isinf(cost)) continue;
-            if (count < room) records[count] = state->tokens[k].record, costs[count] = cost, graphs[count] = graph;
-            count++;
-        }
-    }
-    return count;
+    return copied(next, m, before);
 }
 
 EXPORT uint32_t rill_record_count(const State *state) { return state->records.count; }
@@ -535,6 +375,10 @@ EXPORT uint32_t rill_record_count(const State *state) { return state->records.co
 EXPORT uint32_t rill_token_count(const State *state) { return state->count; }
 
 EXPORT const Record *rill_records(const State *state) { return state->records.all; }
+
+EXPORT Node *rill_nodes(const State *state) { return state->nodes; }
+
+EXPORT uint32_t rill_node_count(const State *state) { return state->node_count; }
 
 EXPORT uint32_t rill_record_size(void) { return sizeof(Record); }
 

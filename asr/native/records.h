@@ -26,12 +26,11 @@ typedef struct {
         };
         float graph; /* junction: its cost of language less that of the cheaper path */
     };
+    union {
+        float ngram;   /* entry of a word: its cost in nats by the graph, until an LSTM has scored it */
+        uint32_t node; /* then: the words of the path up to here */
+    };
 } Record;
-
-static inline Record entry_of(uint32_t parent, uint32_t frame, uint32_t word, uint16_t unit, uint16_t kind) {
-    Record one = {.parent = parent, .word = word, .frame = frame, .unit = unit, .kind = kind};
-    return one;
-}
 
 typedef struct {
     Record *all;
@@ -54,8 +53,8 @@ static inline uint32_t add_record(Records *records, Record one) {
 
    `over` (count,) holds for the last record of each path what it costs over the best one, and infinity for the others.
    Alternatives that lead to paths dearer than the best one by more than `beam` are forgotten. `place` (count,) becomes
-   the new number of each record. */
-static inline void keep_records(Records *records, float *over, uint32_t *place, float beam) {
+   the new number of each record. Returns how many of the first `scored` are left. */
+static inline uint32_t keep_records(Records *records, float *over, uint32_t *place, float beam, uint32_t scored) {
     Record *all = records->all;
     for (uint32_t k = records->count; k-- > 0;) {
         if (isinf(over[k])) continue;
@@ -68,8 +67,9 @@ static inline void keep_records(Records *records, float *over, uint32_t *place, 
             else if (cost < over[other]) over[other] = cost;
         }
     }
-    uint32_t kept = 0;
+    uint32_t kept = 0, left = 0;
     for (uint32_t k = 0; k < records->count; k++) {
+        if (k == scored) left = kept;
         if (isinf(over[k])) continue;
         Record one = all[k];
         if (one.word == DROPPED) {
@@ -81,5 +81,7 @@ static inline void keep_records(Records *records, float *over, uint32_t *place, 
         place[k] = kept;
         all[kept++] = one;
     }
+    if (scored >= records->count) left = kept;
     records->count = kept;
+    return left;
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from asr.acoustic.folder import INSTALLED, ModelPackage, installed_models, shipped_models
 from asr.errors import ModelError, UsageError
 from asr.files import Description, data_folder
-from asr.lm.folder import FORMAT, REMEDY
+from asr.lm.folder import copy_language_model
 from asr.store.archive import MOST_BYTES, unpack
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -66,7 +66,7 @@ def install(source: Path, name: str | None = None, replace: bool = False, most_b
         if card := _card(found):
             shutil.copyfile(card, new / card.name)
         if package.language_model is not None:
-            Description.read(package.language_model, "language model", (FORMAT,), REMEDY).copy_to(new / "lm")
+            copy_language_model(package.language_model, new / "lm")
         target = root / name
         if target.exists():
             os.replace(target, scratch / "before")
@@ -88,7 +88,7 @@ def remove(name: str) -> Path:
 
 def megabytes(folder: Path) -> float:
     """Size of the files that a recogniser with the onnx engine loads."""
-    files = [folder / "model.onnx", folder / "model.safetensors", *(folder / "lm").glob("*")]
+    files = [folder / "model.onnx", folder / "model.safetensors", *(folder / "lm").rglob("*")]
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 

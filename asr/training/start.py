@@ -16,8 +16,8 @@ from asr.acoustic.forced_alignment import Alignment
 from asr.acoustic.phone_states import Biphones
 from asr.data.training_set import TrainingSet
 from asr.errors import DataError, UsageError
-from asr.files import Description, write_whole
-from asr.lm.folder import FORMAT, REMEDY
+from asr.files import write_whole
+from asr.lm.folder import copy_language_model
 from asr.models.acoustic import AcousticConfig, AcousticModel
 from asr.training import checkpoint
 from asr.training.losses import Objective
@@ -76,11 +76,6 @@ def keep_origin(run: Path, start_from: Path) -> None:
         copy_language_model(start_from / LANGUAGE_MODEL, run / LANGUAGE_MODEL)
     content = json.dumps(asdict(Origin(str(start_from), share)), indent=2) + "\n"
     write_whole(run / ORIGIN, lambda file: file.write(content.encode()))
-
-
-def copy_language_model(source: Path, target: Path) -> None:
-    """Copy the folder of a language model; raises ModelError when it is incomplete or altered."""
-    Description.read(source, "language model", (FORMAT,), REMEDY).copy_to(target)
 
 
 def shape_of(start_from: Path) -> dict[str, Any]:
