@@ -160,7 +160,7 @@ class RecognizerOptions:
             return None
         if folder is None:
             raise UsageError(f"language model {model.folder} has no LSTM; give rescoring a folder of one")
-        return Rescorer(replace(options, folder=folder), model.words)
+        return Rescorer(Path(folder), options, model.words)
 
     def open_readable(self, package: ModelPackage) -> ReadableText | None:
         """What writes results for readers, if they are wanted: by the model's own punctuation model or the shipped one.

@@ -57,7 +57,7 @@ def lstm(folder: Path) -> LstmLanguageModel:
 
 
 def decoder_of(model: LanguageModel, folder: Path, weight: float = 0.5, carry: bool = True) -> GraphDecoder:  # noqa: F811
-    return GraphDecoder(model, WIDE, Rescorer(Rescoring(folder, weight, carry), model.words))
+    return GraphDecoder(model, WIDE, Rescorer(folder, Rescoring(None, weight, carry), model.words))
 
 
 def likelihoods(lstm: LstmLanguageModel, words: list[str]) -> list[float]:

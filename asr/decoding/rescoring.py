@@ -37,21 +37,22 @@ class Rescorer:
     The nodes of a search say which row is whose.
     """
 
-    def __init__(self, options: Rescoring, words: Sequence[str]) -> None:
+    def __init__(self, folder: Path, options: Rescoring, words: Sequence[str]) -> None:
         """Load the model.
 
         Args:
+            folder: of the model, whatever ``options`` say.
             options: of rescoring.
             words: of the decoding graph by id; 0 is no word.
         Raises:
             ModelError: there is no such model, or it knows less than half of the words.
         """
         self.options = options
-        self._model = LstmLanguageModel.open(Path(options.folder))
+        self._model = LstmLanguageModel.open(folder)
         known = sum(word in self._model.ids for word in words[1:])
         if 2 * known < len(words) - 1:
             raise ModelError(
-                f"{options.folder} knows {known} of the {len(words) - 1} words that can be recognised; train one on "
+                f"{folder} knows {known} of the {len(words) - 1} words that can be recognised; train one on "
                 "text with these words: asr lm train-lstm --lm LM_FOLDER"
             )
         self._ids = np.array(self._model.encode(words))  # of each word of the graph
