@@ -145,7 +145,7 @@ def test_it_decides_between_words_that_sound_alike_before_the_end(
 ) -> None:
     words = LanguageModel.open(small_lm_folder, PHONE_TABLE)
     decoder = decoder_of(words, write_model(tmp_path, likes), weight=0.9)
-    log_probs = rows("S IY - AH K AE T")
+    log_probs = rows("S IY - AH K AE T", frames_each=4)
     state = decoder.advance(decoder.start(), log_probs)
     assert [word.text for word in decoder.best(state)][0] == likes
     said, after = decoder.finish(state)
