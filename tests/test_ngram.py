@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_rescoring import write_model
 
 from asr.cli.main import main
 from asr.errors import DataError, UsageError
 from asr.lm.corpus import TextCorpus, WordNumbers
 from asr.lm.estimate import OFTEN, NgramOptions, Texts
 from asr.lm.folder import LanguageModel
+from asr.lm.lstm import LstmLanguageModel
 from asr.recognizer import Recognizer
 from asr.words.tokens import PHONES, TokenTable
 
@@ -191,8 +193,10 @@ def test_a_text_and_its_words_are_mixed_into_a_model(
     assert main() == 2 and "has no second model" in capsys.readouterr().err and not adapted.exists()
     monkeypatch.setattr("sys.argv", [*build, str(tmp_path / "text.txt"), "-o", str(base), "--second", "60"])
     assert main() == 0
+    write_model(base / "lstm", "age", ("</s>", "<unk>", "age", "was", "it", "the"))
     monkeypatch.setattr("sys.argv", [*adapt, "--words", str(tmp_path / "words.txt"), "--adapt-share", "0.4"])
     assert main() == 0
+    assert LstmLanguageModel.open(adapted / "lstm").words == LstmLanguageModel.open(base / "lstm").words
     before, after = (LanguageModel.open(folder, TokenTable(PHONES)) for folder in (base, adapted))
     assert after.words[: len(before.words)] == before.words
     assert set(after.words) - set(before.words) == {"foobaz", "rill"}

@@ -12,7 +12,7 @@ from asr.graph.build import build_graph
 from asr.graph.graph import Graph
 from asr.lm.corpus import TextCorpus, WordNumbers
 from asr.lm.estimate import NgramOptions, Texts
-from asr.lm.folder import DecodingWeights, LanguageModel, write_language_model
+from asr.lm.folder import DecodingWeights, LanguageModel, copy_lstm, write_language_model
 from asr.lm.large_ngrams import LargeNgrams
 from asr.lm.ngram import mixed, pruned
 from asr.words.lexicon import Lexicon, Pronunciation
@@ -106,6 +106,8 @@ def adapt_language_model(
 ) -> Built:
     """Mix a text and its words into a language model that has a second model, without the text that it was made of.
 
+    An LSTM of the base goes on to score the words that it knows.
+
     Args:
         texts: text files, as for `build_language_model`, together some hundred sentences or more.
         base: folder of the language model, with ``second.packed``.
@@ -160,6 +162,7 @@ def adapt_language_model(
     report("packing")
     about = {"words": len(words), "most": most, "adapted": {"share": share, "words": len(added)}}
     write_language_model(output, graph, pronunciations, phones, None, about, packed)
+    copy_lstm(base, output)
     return _built(found, words, lexicon, model.size, packed, graph, output)
 
 

@@ -146,6 +146,11 @@ def copy_language_model(source: Path, target: Path) -> None:
         ModelError: it is incomplete or altered.
     """
     Description.read(source, "language model", (FORMAT,), REMEDY).copy_to(target)
+    copy_lstm(source, target)
+
+
+def copy_lstm(source: Path, target: Path) -> None:
+    """Copy the LSTM of a language model, if it has one, into the folder of another; raises as `copy_language_model`."""
     if (source / LSTM).is_dir():
         Description.read(source / LSTM, lstm.NAME, (lstm.FORMAT,), lstm.REMEDY).copy_to(target / LSTM)
 
