@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_lm import LEXICON, PHONE_TABLE, WEIGHTS
 from test_graph_decoder import SURE, random_rows, rows, spoken_cost
-from test_two_models import large, model  # noqa: F401 - fixtures
+from test_two_models import ARPA, large, model  # noqa: F401 - fixtures
 
 from asr.decoding.beam import GraphDecoder, GraphState
 from asr.decoding.rescoring import Rescorer, Rescoring
@@ -22,6 +22,7 @@ from asr.errors import ModelError, UsageError
 from asr.lm.folder import LanguageModel, copy_language_model
 from asr.lm.large_ngrams import LargeNgrams
 from asr.lm.lstm import LstmLanguageModel, write_lstm_language_model
+from asr.lm.perplexity import ArpaModel, Perplexities, SecondModel, SentenceModel, measure_perplexity
 from asr.models.language import LanguageConfig, LanguageModelNetwork
 from asr.recognizer import Recognizer
 
@@ -206,6 +207,28 @@ def test_partial_results_are_rescored_and_chunks_change_nothing(rescored, speech
     plain = {result.text for result in rescored(rescoring=False).stream(chunks)}
     assert any(result.text not in plain for result in pieces if not result.final)
     assert recognizer.transcribe(speech).text == " ".join(result.text for result in pieces if result.final)
+
+
+def test_perplexities_are_those_of_each_and_of_the_mean(model, large, lstm, tmp_path) -> None:  # noqa: F811
+    sentences = [["sea", "a", "cattle"], ["a", "cat", "zebra", "cat"]]
+    (tmp_path / "text.txt").write_text("".join(" ".join(one) + "\n" for one in sentences))
+    (tmp_path / "large.arpa").write_text(ARPA)
+    found = measure_perplexity(tmp_path / "text.txt", lstm, SecondModel(model))
+    assert (found.words, found.unknown) == (8, 1)
+    first = sentences[0]
+    alone = measure_perplexity_of(first, tmp_path, lstm, SecondModel(model))
+    cost = cost_of(replace(model, weights=replace(model.weights, second_weight=1.0, word_cost=0.0)), large, lstm, first)
+    assert alone.mixed == pytest.approx(np.exp(cost / 4))
+    assert alone.lstm == pytest.approx(np.exp(-np.log(likelihoods(lstm, first)).mean()), rel=1e-5)
+    written = measure_perplexity_of(first, tmp_path, lstm, ArpaModel(tmp_path / "large.arpa"))
+    assert written.ngram == pytest.approx(10 ** ((0.2 + 0.4 + 0.1 + 0.7) / 4), rel=1e-4)
+
+
+def measure_perplexity_of(
+    sentence: list[str], scratch: Path, lstm: LstmLanguageModel, ngram: SentenceModel
+) -> Perplexities:
+    (scratch / "one.txt").write_text(" ".join(sentence) + "\n")
+    return measure_perplexity(scratch / "one.txt", lstm, ngram)
 
 
 def test_wrong_use_is_told(model_folder, small_lm_folder, tmp_path) -> None:

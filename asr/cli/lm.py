@@ -119,7 +119,13 @@ def _numbers(name: str, written: str, kind: Callable[[str], Number]) -> tuple[Nu
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="An LSTM language model, from asr lm train-lstm.", show_default=False)
 ]
-Arpa = Annotated[Path | None, typer.Option(help="An n-gram model in ARPA form, to compare with.")]
+Ngram = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|FOLDER",
+        help="An n-gram model to compare and mix with: in ARPA form, or the second one of a language model folder.",
+    ),
+]
 
 
 @lm.command("train-lstm")
@@ -145,7 +151,7 @@ def train_lstm(
     shares: Annotated[
         str | None, typer.Option(metavar="S,S...", help="Of each TEXT in what is seen. (default: by their lengths)")
     ] = None,
-    ngram: Arpa = None,
+    ngram: Ngram = None,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Cores to use. (default: all)", min=1)] = None,
@@ -217,7 +223,7 @@ def train_lstm(
 def perplexity(
     folder: Folder,
     texts: Annotated[list[Path], typer.Argument(metavar="TEXT...", help="A sentence a line.", show_default=False)],
-    ngram: Arpa = None,
+    ngram: Ngram = None,
     carry: Annotated[bool, typer.Option("--carry", help="Let the LSTM remember the sentences before.")] = False,
 ) -> None:
     """Print how well an LSTM language model foretells texts, and an n-gram model the same words."""
@@ -250,14 +256,17 @@ def generate(
 
 
 def _print_perplexities(texts: list[Path], folder: Path, ngram: Path | None, carry: bool) -> None:
+    from asr.lm.folder import LanguageModel
     from asr.lm.lstm import LstmLanguageModel
-    from asr.lm.ngram import NgramModel
-    from asr.lm.perplexity import measure_perplexity
+    from asr.lm.perplexity import ArpaModel, SecondModel, SentenceModel, measure_perplexity
+    from asr.words.tokens import PHONES, TokenTable
 
     model = LstmLanguageModel.open(folder)
-    other = None if ngram is None else NgramModel.read(ngram)
+    other: SentenceModel | None = None
+    if ngram is not None:
+        other = SecondModel(LanguageModel.open(ngram, TokenTable(PHONES))) if ngram.is_dir() else ArpaModel(ngram)
     for text in texts:
         found = measure_perplexity(text, model, other, carry)
-        beside = "" if found.ngram is None else f", n-gram {found.ngram:.1f}"
+        beside = "" if found.ngram is None else f", n-grams {found.ngram:.1f}, the mean of both {found.mixed:.1f}"
         counts = f"{found.words} words, {found.unknown} unknown left out"
         print(f"{text}: perplexity LSTM {found.lstm:.1f}{beside}; {counts}")

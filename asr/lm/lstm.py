@@ -120,36 +120,6 @@ class LstmLanguageModel:
             parts.append(head[:, first + band - 1, None] + _log_softmax(self._within(outputs, band)))
         return np.concatenate(parts, axis=1)
 
-    def sentences(self, sentences: Sequence[Sequence[int]], state: LstmState) -> tuple[np.ndarray, LstmState]:
-        """Natural-log probabilities of whole sentences as continuations of a text.
-
-        Args:
-            sentences: S of them, as ids, perhaps empty.
-            state: after the text so far, a batch of one.
-        Returns:
-            (S,) log-probabilities, the end of the sentence included; and the state after each, a batch of S.
-        """
-        longest = max(map(len, sentences))
-        count = len(sentences)
-        lengths = np.array([len(sentence) for sentence in sentences])
-        following = np.zeros((longest + 1, count), np.int64)  # padded with ENDS
-        for column, sentence in enumerate(sentences):
-            following[: len(sentence), column] = sentence
-        read = np.concatenate([np.full((1, count), ENDS), following[:-1]])
-        states = LstmState(*(np.repeat(part, count, axis=1) for part in state))
-        outputs, hidden, cell = [], [], []
-        for row in read:  # to have the state at the end of each sentence
-            one, states = self.read(row[None], states)
-            outputs.append(one[0])
-            hidden.append(states.hidden)
-            cell.append(states.cell)
-        counted = np.arange(longest + 1)[:, None] <= lengths
-        found = np.zeros(counted.shape, np.float32)
-        found[counted] = self.log_probs(np.stack(outputs)[counted], following[counted])
-        columns = np.arange(count)
-        ends = LstmState(*(np.stack(part)[lengths, :, columns].swapaxes(0, 1) for part in (hidden, cell)))
-        return found.sum(axis=0), ends
-
     def _embedded(self, words: np.ndarray) -> np.ndarray:
         flat = words.reshape(-1)
         found = self.weights["words.vectors.0"][np.minimum(flat, self.bands[0] - 1)]
