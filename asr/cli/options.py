@@ -51,7 +51,7 @@ class RecognitionOptions:
         ),
     ] = None
     rescore_weight: Annotated[
-        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. (default: 0.5)")
+        float | None, typer.Option(help="Its weight against the n-gram model's, 0 to 1. (default: 0.6)")
     ] = None
     rescore_alone: Annotated[
         bool, typer.Option("--rescore-alone", help="Let it forget the utterances before each.")

@@ -13,7 +13,7 @@ from asr.errors import ModelError, UsageError
 from asr.lm.lstm import ENDS, UNKNOWN, LstmLanguageModel, LstmState
 from asr.native import NONE
 
-DEFAULT_WEIGHT = 0.5
+DEFAULT_WEIGHT = 0.6
 LAG_FRAMES = 20  # words are scored when the number of a frame, since the start of the stream, is divisible by this
 
 
