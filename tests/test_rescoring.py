@@ -201,11 +201,9 @@ def test_a_language_models_own_lstm_is_used_unless_told_otherwise(rescored, smal
     )
 
 
-def test_partial_results_are_rescored_and_chunks_change_nothing(rescored, speech) -> None:
-    recognizer, chunks = rescored(), np.array_split(speech, 20)
-    pieces = list(recognizer.stream(chunks))
-    plain = {result.text for result in rescored(rescoring=False).stream(chunks)}
-    assert any(result.text not in plain for result in pieces if not result.final)
+def test_a_stream_says_what_the_whole_says(rescored, speech) -> None:
+    recognizer = rescored()
+    pieces = list(recognizer.stream(np.array_split(speech, 20)))
     assert recognizer.transcribe(speech).text == " ".join(result.text for result in pieces if result.final)
 
 

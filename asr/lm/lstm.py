@@ -14,6 +14,7 @@ import numpy as np
 
 from asr.errors import ModelError, UsageError
 from asr.files import Description, write_description
+from asr.graph.kept_arrays import kept_arrays
 from asr.words.packed_weights import pack_weights, sigmoid, unpack_weights
 
 FORMAT = 1
@@ -49,12 +50,13 @@ class LstmLanguageModel:
         description = Description.read(folder, NAME, (FORMAT,), REMEDY)
         if description.value("kind") != KIND:
             raise description.wrong(f"its kind is {description.value('kind')!r}, not {KIND!r}")
-        contents = {name: description.verified(name) for name in (WEIGHTS, WORDS)}
+        words = tuple(description.verified(WORDS).decode("utf-8").split("\n")[:-1])
+        content = description.verified(WEIGHTS)  # also where it is not unpacked
         try:
-            bands, weights = tuple(description.value("bands")), unpack_weights(contents[WEIGHTS])
+            bands = tuple(description.value("bands"))
+            weights = _kept_weights(description.checksums(WEIGHTS)[WEIGHTS], content)
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
-        words = tuple(contents[WORDS].decode("utf-8").split("\n")[:-1])
         if len(words) != bands[-1]:
             raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; {REMEDY}")
         return cls(folder, words, bands, weights)
@@ -155,6 +157,20 @@ class LstmLanguageModel:
 
     def _within(self, outputs: np.ndarray, band: int) -> np.ndarray:
         return outputs @ self.weights[f"words.projections.{band - 1}"].T @ self.weights[f"words.vectors.{band}"].T
+
+
+def _kept_weights(digest: str, content: bytes) -> dict[str, np.ndarray]:
+    """What `pack_weights` made, unpacked once into a file of the cache folder that processes map and share."""
+
+    def unpacked() -> dict[str, np.ndarray]:
+        weights = unpack_weights(content)
+        return {f"{name} {' '.join(map(str, one.shape))}": one.reshape(-1) for name, one in weights.items()}
+
+    weights = {}
+    for key, flat in kept_arrays(f"lstm-{digest[:32]}", unpacked).items():
+        name, *shape = key.split(" ")
+        weights[name] = flat.reshape([int(size) for size in shape])
+    return weights
 
 
 def generate(
