@@ -84,7 +84,7 @@ def best(decoder: GraphDecoder, log_probs: np.ndarray) -> tuple[str, float]:
     return " ".join(decoder._texts[word] for word in path.words), path.cost
 
 
-@given(seed=st.integers(0, 10_000), frames=st.integers(1, 24))
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 70))
 @settings(deadline=None)
 def test_a_path_costs_what_its_sentence_costs(model, large, lstm, folder, seed: int, frames: int) -> None:  # noqa: F811
     log_probs = random_rows(seed, frames)
@@ -118,8 +118,8 @@ def test_any_chunks_give_the_same_words_and_alternatives_change_nothing(
     data: st.DataObject,
 ) -> None:
     decoder = decoder_of(replace(model, weights=replace(WEIGHTS, second_weight=0.8)), folder)
-    log_probs = random_rows(seed, 36)
-    cuts = data.draw(st.lists(st.integers(0, 36), max_size=6))
+    log_probs = random_rows(seed, 70)
+    cuts = data.draw(st.lists(st.integers(0, 70), max_size=6))
     state = decoder.start()
     for block in np.split(log_probs, sorted(cuts)):
         found = decoder.alternatives(state, 3)
@@ -146,7 +146,7 @@ def test_it_decides_between_words_that_sound_alike_before_the_end(
 ) -> None:
     words = LanguageModel.open(small_lm_folder, PHONE_TABLE)
     decoder = decoder_of(words, write_model(tmp_path, likes), weight=0.9)
-    log_probs = rows("S IY - AH K AE T", frames_each=4)
+    log_probs = rows("S IY - AH K AE T", frames_each=6)
     state = decoder.advance(decoder.start(), log_probs)
     assert [word.text for word in decoder.best(state)][0] == likes
     said, after = decoder.finish(state)

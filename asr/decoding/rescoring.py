@@ -14,7 +14,7 @@ from asr.lm.lstm import ENDS, UNKNOWN, LstmLanguageModel, LstmState
 from asr.native import NONE
 
 DEFAULT_WEIGHT = 0.6
-LAG_FRAMES = 20  # words are scored when the number of a frame, since the start of the stream, is divisible by this
+LAG_FRAMES = 30  # words are scored when the number of a frame, since the start of the stream, is divisible by this
 
 
 @dataclass(frozen=True)
