@@ -95,7 +95,7 @@ class LstmLanguageModel:
             x, h, c = self._layer(x, layer, state.hidden[layer], state.cell[layer])
             hidden.append(h)
             cell.append(c)
-        outputs = x @ self.weights["output.weight"].T + self.weights["output.bias"]
+        outputs = _product(x, self.weights["output.weight"]) + self.weights["output.bias"]
         return outputs, LstmState(np.stack(hidden), np.stack(cell))
 
     def log_probs(self, outputs: np.ndarray, words: np.ndarray, after: np.ndarray | None = None) -> np.ndarray:
@@ -105,12 +105,15 @@ class LstmLanguageModel:
         """
         after = np.arange(len(words)) if after is None else after
         chosen = np.where(words < self.bands[0], words, self.bands[0] - 1 + np.searchsorted(self.bands, words, "right"))
-        found = _log_softmax(self._head(outputs))[after, chosen]
+        head = self._head(outputs)
+        found = head[after, chosen] - _log_sum(head)[after]
         for band in range(1, len(self.bands)):
             asked = np.flatnonzero((words >= self.bands[band - 1]) & (words < self.bands[band]))
             rows, places = np.unique(after[asked], return_inverse=True)
-            within = _log_softmax(self._within(outputs[rows], band))
-            found[asked] += within[places, words[asked] - self.bands[band - 1]]
+            if not len(rows):
+                continue
+            within = self._within(outputs[rows], band)
+            found[asked] += within[places, words[asked] - self.bands[band - 1]] - _log_sum(within)[places]
         return found
 
     def all_log_probs(self, outputs: np.ndarray) -> np.ndarray:
@@ -137,12 +140,12 @@ class LstmLanguageModel:
         """x (T, B, E), hidden and cell (B, H) -> (T, B, H), hidden, cell."""
         weights = self.weights
         bias = weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"]
-        inputs = x @ weights[f"lstm.weight_ih_l{layer}"].T + bias  # (T, B, 4 H)
-        recurrent = weights[f"lstm.weight_hh_l{layer}"].T
+        inputs = _product(x, weights[f"lstm.weight_ih_l{layer}"]) + bias  # (T, B, 4 H)
+        recurrent = weights[f"lstm.weight_hh_l{layer}"]
         size = hidden.shape[1]
         outputs = np.empty((*x.shape[:2], size), np.float32)
         for step, given in enumerate(inputs):
-            gates = given + hidden @ recurrent
+            gates = given + _product(hidden, recurrent)
             entry, forget, leave = (sigmoid(gates[:, k * size : (k + 1) * size]) for k in (0, 1, 3))
             cell = forget * cell + entry * np.tanh(gates[:, 2 * size : 3 * size])
             hidden = leave * np.tanh(cell)
@@ -150,13 +153,12 @@ class LstmLanguageModel:
         return outputs, hidden, cell
 
     def _head(self, outputs: np.ndarray) -> np.ndarray:
-        scores = np.concatenate(
-            [outputs @ self.weights["words.vectors.0"].T, outputs @ self.weights["words.others"].T], axis=1
-        )
-        return scores + self.weights["words.bias"]
+        parts = [_product(outputs, self.weights[name]) for name in ("words.vectors.0", "words.others")]
+        return np.concatenate(parts, axis=1) + self.weights["words.bias"]
 
     def _within(self, outputs: np.ndarray, band: int) -> np.ndarray:
-        return outputs @ self.weights[f"words.projections.{band - 1}"].T @ self.weights[f"words.vectors.{band}"].T
+        narrow = _product(outputs, self.weights[f"words.projections.{band - 1}"])
+        return _product(narrow, self.weights[f"words.vectors.{band}"])
 
 
 def _kept_weights(digest: str, content: bytes) -> dict[str, np.ndarray]:
@@ -211,8 +213,19 @@ def write_lstm_language_model(
     write_description(folder, {"format": FORMAT, "kind": KIND, **about, "bands": list(bands)}, (WEIGHTS, WORDS))
 
 
+def _product(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """x (..., K) by weights (M, K): (..., M). With the few rows there are, OpenBLAS is two or three times as fast this
+    way round as in ``x @ weights.T``."""
+    rows = np.ascontiguousarray((weights @ x.reshape(-1, x.shape[-1]).T).T)
+    return rows.reshape(*x.shape[:-1], len(weights))
+
+
 def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    if not scores.size:
-        return scores
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return scores - _log_sum(scores)[:, None]
+
+
+def _log_sum(scores: np.ndarray) -> np.ndarray:
+    """Logarithms (N,) of the sums of the exponentials of scores (N, M)."""
+    highest = scores.max(axis=1, keepdims=True)
+    powers = scores - highest
+    return highest[:, 0] + np.log(np.exp(powers, out=powers).sum(axis=1))

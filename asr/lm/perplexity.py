@@ -21,7 +21,9 @@ MIXED = 0.5  # share of the LSTM in the mean of both
 class SentenceModel(Protocol):
     """What gives the words of sentences probabilities."""
 
-    words: Sequence[str]
+    @property
+    def words(self) -> Sequence[str]:
+        """Those that it knows, among them the marks of begin and end."""
 
     def log_probs_of(self, sentence: Sequence[str]) -> np.ndarray:
         """Natural-log probability of each word and of the end, (N + 1,); what it says of unknown words is not used."""
