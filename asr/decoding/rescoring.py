@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from asr.decoding.search import Hypotheses, Search
 from asr.errors import ModelError, UsageError
@@ -38,7 +39,7 @@ class Rescorer:
     """
 
     def __init__(self, folder: Path, options: Rescoring, words: Sequence[str]) -> None:
-        """Load the model.
+        """Load the model, and let numpy's OpenBLAS use one thread for each product from now on, in the whole process.
 
         Args:
             folder: of the model, whatever ``options`` say.
@@ -47,6 +48,9 @@ class Rescorer:
         Raises:
             ModelError: there is no such model, or it knows less than half of the words.
         """
+        # OpenBLAS divides even a product of a few rows among all cores, and the threads of two streams wait for each
+        # other: 8 live streams on two cores instead of dozens.
+        ThreadpoolController().select(internal_api="openblas").limit(limits=1)
         self.options = options
         self._model = LstmLanguageModel.open(folder)
         known = sum(word in self._model.ids for word in words[1:])
