@@ -53,13 +53,13 @@ class Rescorer:
         ThreadpoolController().select(internal_api="openblas").limit(limits=1)
         self.options = options
         self._model = LstmLanguageModel.open(folder)
-        known = sum(word in self._model.ids for word in words[1:])
+        self._ids = np.array(self._model.encode(words))  # of each word of the graph
+        known = int((self._ids[1:] != UNKNOWN).sum())
         if 2 * known < len(words) - 1:
             raise ModelError(
                 f"{folder} knows {known} of the {len(words) - 1} words that can be recognised; train one on "
                 "text with these words: asr lm train-lstm --lm LM_FOLDER"
             )
-        self._ids = np.array(self._model.encode(words))  # of each word of the graph
 
     def start(self) -> np.ndarray:
         """The row (1, D) of a stream before its first utterance."""

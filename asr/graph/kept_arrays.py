@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import time
@@ -17,7 +18,7 @@ from numpy.lib.format import descr_to_dtype, dtype_to_descr
 
 from asr.files import cache_folder, write_whole
 
-MAGIC = b"rill-arrays-1\n"
+MAGIC = b"rill-arrays-2\n"
 KEPT_DAYS = 30  # after a file was last used
 ALIGNMENT = 64  # bytes, of each array
 BLOCK, PAGE = 1 << 18, 1 << 12  # bytes, of the checksum
@@ -52,7 +53,7 @@ def _keep(path: Path, arrays: Arrays) -> None:
         for other in path.parent.glob(pattern):
             if other.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
                 other.unlink(missing_ok=True)
-    layout = {key: [dtype_to_descr(array.dtype), len(array)] for key, array in arrays.items()}
+    layout = {key: [dtype_to_descr(array.dtype), array.shape] for key, array in arrays.items()}
     header = json.dumps(layout).encode()
 
     def write(file: BinaryIO) -> None:
@@ -71,11 +72,12 @@ def _mapped(path: Path) -> Arrays:
     begin = len(MAGIC) + LENGTH.size
     (length,) = LENGTH.unpack(content[len(MAGIC) : begin].tobytes())
     place, arrays = begin + length, {}
-    for key, (description, count) in json.loads(content[begin:place].tobytes()).items():
+    for key, (description, shape) in json.loads(content[begin:place].tobytes()).items():
         kind = descr_to_dtype([tuple(field) for field in description] if type(description) is list else description)
         place += -place % ALIGNMENT
-        arrays[key] = content[place : place + count * kind.itemsize].view(kind).view(np.ndarray)
-        place += count * kind.itemsize
+        size = math.prod(shape) * kind.itemsize
+        arrays[key] = content[place : place + size].view(kind).view(np.ndarray).reshape(shape)
+        place += size
     return arrays
 
 

@@ -54,7 +54,8 @@ class LstmLanguageModel:
         content = description.verified(WEIGHTS)  # also where it is not unpacked
         try:
             bands = tuple(description.value("bands"))
-            weights = _kept_weights(description.checksums(WEIGHTS)[WEIGHTS], content)
+            name = f"lstm-{description.checksums(WEIGHTS)[WEIGHTS][:32]}"
+            weights = dict(kept_arrays(name, lambda: unpack_weights(content)))  # mapped, and shared by processes
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         if len(words) != bands[-1]:
@@ -159,20 +160,6 @@ class LstmLanguageModel:
     def _within(self, outputs: np.ndarray, band: int) -> np.ndarray:
         narrow = _product(outputs, self.weights[f"words.projections.{band - 1}"])
         return _product(narrow, self.weights[f"words.vectors.{band}"])
-
-
-def _kept_weights(digest: str, content: bytes) -> dict[str, np.ndarray]:
-    """What `pack_weights` made, unpacked once into a file of the cache folder that processes map and share."""
-
-    def unpacked() -> dict[str, np.ndarray]:
-        weights = unpack_weights(content)
-        return {f"{name} {' '.join(map(str, one.shape))}": one.reshape(-1) for name, one in weights.items()}
-
-    weights = {}
-    for key, flat in kept_arrays(f"lstm-{digest[:32]}", unpacked).items():
-        name, *shape = key.split(" ")
-        weights[name] = flat.reshape([int(size) for size in shape])
-    return weights
 
 
 def generate(
