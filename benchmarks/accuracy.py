@@ -1,9 +1,11 @@
 """Word error rates by decoder, arithmetic, chunk length, acoustic condition and length of recording.
 
-    python benchmarks/accuracy.py TABLE --noise NOISE.tar --rooms ROOMS.tar [--model NAME_OR_PATH] [--json FILE]
+    python benchmarks/accuracy.py TABLE --noise NOISE.tar --rooms ROOMS.tar [--small-rooms] [--only CONDITION]...
+        [--model NAME_OR_PATH] [--json FILE]
 
 Streams every utterance of TABLE under each condition and prints a table, WER in percent pooled over words, by source.
 Long recordings are the utterances of a speaker joined with half a second to a second and a half of room noise between.
+With --small-rooms also in 100 small rooms, 1 to 3 m from the microphone (`small_rooms.py`; needs pyroomacoustics).
 """
 
 import argparse
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 from non_speech import recordings
+from small_rooms import small_rooms
 
 from asr import Recognizer
 from asr.acoustic.folder import DEFAULT_MODEL
@@ -22,6 +25,8 @@ from asr.evaluation.score import Hypothesis, score
 from asr.words.text import normalise
 
 RATE = 16_000
+SMALL_ROOMS = 100
+CLEAN, LONG, SMALL = "as recorded", "long recordings", "small room, 1 to 3 m"
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -94,15 +99,21 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--noise", type=Path, required=True)
     parser.add_argument("--rooms", type=Path, required=True)
+    parser.add_argument("--small-rooms", action="store_true")
+    parser.add_argument("--only", action="append", metavar="CONDITION", help="may be repeated")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     clean = [(utterance, load_audio(utterance, RATE)) for utterance in read_manifest(options.table).utterances]
-    long = list(joined([piece for piece in clean if piece[0].source == "librispeech"]))
     noises, rooms = ([samples for _, samples in recordings(tar, RATE)] for tar in (options.noise, options.rooms))
     changes: dict[str, Change] = {f"noise at {snr} dB": noisy(noises, snr) for snr in (20, 10, 5)}
     changes |= {"room": roomy(rooms), "telephone band": telephone}
     changes |= {f"{level} dB quieter": quiet(level) for level in (30, 50)}
+    if options.small_rooms:
+        changes[SMALL] = roomy(list(small_rooms(SMALL_ROOMS, seed=0)))
+    wanted = options.only or [CLEAN, *changes, LONG]
+    if unknown := sorted({*wanted} - {CLEAN, *changes, LONG}):
+        parser.error(f"there is no {unknown[0]}; give {', '.join((CLEAN, *changes, LONG))}")
     rows: list[dict[str, object]] = []
 
     def add(name: str, engine: str, decoder: str, chunk_ms: int, pieces: list) -> None:
@@ -121,15 +132,18 @@ def main() -> None:
     sources = [*sorted({utterance.source for utterance, _ in clean}), "all"]
     print("| condition | engine | decoder | chunk ms | " + " | ".join(sources) + " |")
     print("|---" * (4 + len(sources)) + "|", flush=True)
-    for engine in ("onnx", "int8"):
-        for decoder in ("greedy", "lm"):
-            add("as recorded", engine, decoder, 160, clean)
-    for chunk_ms in (80, 320, 60_000):
-        add("as recorded", "int8", "lm", chunk_ms, clean)
-    for name, change in changes.items():
+    if CLEAN in wanted:
+        for engine in ("onnx", "int8"):
+            for decoder in ("greedy", "lm"):
+                add(CLEAN, engine, decoder, 160, clean)
+        for chunk_ms in (80, 320, 60_000):
+            add(CLEAN, "int8", "lm", chunk_ms, clean)
+    for name in [name for name in changes if name in wanted]:
         random = np.random.default_rng(0)
-        add(name, "int8", "lm", 160, [(utterance, change(samples, random)) for utterance, samples in clean])
-    add("long recordings", "int8", "lm", 160, long)
+        pieces = [(utterance, changes[name](samples, random)) for utterance, samples in clean]
+        add(name, "int8", "lm", 160, pieces)
+    if LONG in wanted:
+        add(LONG, "int8", "lm", 160, list(joined([piece for piece in clean if piece[0].source == "librispeech"])))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
