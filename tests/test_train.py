@@ -196,6 +196,29 @@ def test_states_are_learnt_then_set_apart_from_everything_else(asr, tables, smal
         assert refused.returncode == 2 and complaint in refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_alignment_anew_half_way(asr, tables, small, tmp_path):
+    options = ("train", tables[0], *small[:-1], "rill-en-small", "--set", "training.realign=true", "--epochs", "4")
+    plain, run, killed = (tmp_path / name for name in ("plain", "run", "killed"))
+    assert asr(*options[:-4], *options[-2:], "--run", plain).returncode == 0
+    assert asr(*options, "--run", run).returncode == 0
+    header, *lines = (run / "alignments" / "alignments.jsonl").read_text().splitlines()
+    assert '"step 4"' in header and len(lines) == 4
+    assert not (plain / "alignments").exists()
+    before, after = ([row["mmi"] for row in curve(folder)] for folder in (plain, run))
+    assert before[:2] == after[:2] and before[2:] != after[2:]
+
+    often = ("--set", "machine.checkpoint_seconds=0", "--run", killed)
+    with process_of(*options, *often) as process:
+        while not (killed / "alignments" / "alignments.jsonl").is_file():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=600)
+    assert asr(*options, *often).returncode == 0
+    resumed, whole = ([float(row["loss"]) for row in curve(folder)] for folder in (killed, run))
+    assert resumed == pytest.approx(whole, rel=1e-3)  # the alignment between leaves memory laid out otherwise
+
+
 def test_the_clock_ends_a_run(asr, tables, small, tmp_path):
     done = asr("train", tables[0], *small, "--run", tmp_path, "--minutes", "0.05", "--set", "training.warm_up=0")
     assert done.returncode == 0, done.stderr

@@ -223,6 +223,7 @@ def align_manifest(
     folder: Path | str,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    audio: Callable[[Utterance], np.ndarray] | None = None,
 ) -> AlignmentStore:
     """Align every utterance of `manifest` and keep the result in `folder`.
 
@@ -236,6 +237,7 @@ def align_manifest(
         folder: of the result.
         workers: threads that decode audio while the network runs.
         progress: called with (done, all) utterances after each batch.
+        audio: gives an utterance's samples (N,), float in [-1, 1] or int16; by default they are decoded.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -252,7 +254,7 @@ def align_manifest(
     with open(path, "a", encoding="utf-8") as file:
         if not file.tell():
             file.write(json.dumps(header) + "\n")
-        for lines in _align_all(pending, aligner, workers):
+        for lines in _align_all(pending, aligner, workers, audio):
             file.writelines(json.dumps(line) + "\n" for line in lines)
             file.flush()
             done += len(lines)
@@ -261,21 +263,27 @@ def align_manifest(
     return AlignmentStore.open(folder)
 
 
-def _align_all(utterances: Sequence[Utterance], aligner: PhoneAligner, workers: int) -> Iterator[list[dict]]:
+def _align_all(
+    utterances: Sequence[Utterance],
+    aligner: PhoneAligner,
+    workers: int,
+    audio: Callable[[Utterance], np.ndarray] | None = None,
+) -> Iterator[list[dict]]:
     """Lines of the file, batch by batch; the audio of a batch is decoded while the one before is aligned."""
     rate = aligner.network.config.frontend.sample_rate
+    read = audio or (lambda utterance: load_audio(utterance, rate))
     frames = [aligner.frames(round(utterance.seconds * rate)) for utterance in utterances]
     most = BATCH_FRAMES.get(aligner.device.type, BATCH_FRAMES["cpu"])
     batches = [[utterances[number] for number in batch] for batch in batches_by_length(frames, most)]
     with ThreadPoolExecutor(max(1, workers)) as pool:
 
         def decode(batch: list[Utterance]) -> list:
-            return [pool.submit(load_audio, utterance, rate) for utterance in batch]
+            return [pool.submit(read, utterance) for utterance in batch]
 
         coming = decode(batches[0]) if batches else []
         for number, batch in enumerate(batches):
-            audio, coming = coming, decode(batches[number + 1]) if number + 1 < len(batches) else []
-            yield _align_some(batch, [future.result for future in audio], aligner)
+            ready, coming = coming, decode(batches[number + 1]) if number + 1 < len(batches) else []
+            yield _align_some(batch, [future.result for future in ready], aligner)
 
 
 def _align_some(

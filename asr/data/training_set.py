@@ -135,11 +135,7 @@ class StoredSet:
         """The same set with other alignments, without the utterances that are doubted now."""
         other = object.__new__(StoredSet)
         other.stores = self.stores
-        other.examples = tuple(
-            replace(one, alignment=alignments.get(one.id, one.alignment))
-            for one in self.examples
-            if one.id not in doubts
-        )
+        other.examples = tuple(_realigned(one, alignments.get(one.id)) for one in self.examples if one.id not in doubts)
         other.rejected = self.rejected + tuple(
             Rejected(one.id, 0, doubts[one.id]) for one in self.examples if one.id in doubts
         )
@@ -227,6 +223,12 @@ class StoredSet:
             group = speakers[random.integers(len(speakers))]
             group.insert(int(random.integers(len(group) + 1)), one)
         return [speakers[k] for k in random.permutation(len(speakers))]
+
+
+def _realigned(example: Example, alignment: Alignment | None) -> Example:
+    if alignment is None:
+        return example
+    return replace(example, alignment=alignment, phones=alignment.phones[alignment.phones != SILENCE])
 
 
 class TextEncoder:

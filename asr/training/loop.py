@@ -24,6 +24,7 @@ from asr.training.curve import DEV
 from asr.training.losses import MMI
 from asr.training.optimiser import finish_gradients
 from asr.training.options import TrainingProgress
+from asr.training.realignment import realign, take_alignments
 from asr.training.run import Run, save
 from asr.training.validation import error_rates
 
@@ -41,12 +42,14 @@ def fit(run: Run, report: Callable[[TrainingProgress], None] | None = None, chec
     """
     saved = begun = time.monotonic()
     earlier, done = run.minutes, run.done
+    if run.stage == MMI:
+        take_alignments(run)
     with deferred_interrupt() as interrupted, run.team.depending():
         while done < 1:
             if run.place == run.steps_an_epoch:
                 run.epoch, run.place = run.epoch + 1, 0
             if mmi_is_due(run, done):
-                start_mmi(run)
+                start_mmi(run, interrupted)
             for parts in made_ahead(run):
                 done, stop = learn(run, parts, interrupted())
                 run.minutes = earlier + (time.monotonic() - begun) / 60
@@ -167,9 +170,11 @@ def mmi_is_due(run: Run, done: float) -> bool:
     return run.objective.mmi is not None and run.stage != MMI and done >= run.settings.training.mmi_from
 
 
-def start_mmi(run: Run) -> None:
+def start_mmi(run: Run, interrupted: Callable[[], bool]) -> None:
     """Let lattice-free MMI take over from cross-entropy, which goes on with a head of its own."""
     if run.step:
+        if run.settings.training.realign:
+            realign(run, interrupted)
         run.objective.start_mmi()
         run.average.module.start_mmi()
     run.stage = MMI

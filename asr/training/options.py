@@ -33,6 +33,7 @@ class TrainOptions:
     clip_norm: float = 2.0
     average: float = 0.999  # decay of the moving average of weights, which is what is evaluated and shipped
     mmi_from: float = 0.5  # part of the run after which lattice-free MMI takes over from cross-entropy; 1: never
+    realign: bool = False  # when MMI takes over, align anew by the network as it is then
     pass_state: float = 0.3  # probability that a row begins with a state that other audio has led to
     speeds: tuple[float, ...] = (1.0, 0.9, 1.1)  # of the recordings, the first being 1
     seed: int = 0

@@ -28,6 +28,7 @@ from asr.training.start import keep_origin, set_normalisation, states_of, take_o
 from asr.training.tbptt import Memory
 from asr.words.tokens import PHONES, TokenTable
 
+ALIGNED_ANEW = "alignments"  # folder in a run's
 FINE = 10**6  # steps into which a run that follows the clock is divided for the schedule
 PROGRESS = ("step", "epoch", "place", "stage", "audio_seconds", "minutes")  # of a run, kept in its checkpoints
 
