@@ -38,9 +38,15 @@ MEASURED_SECONDS = 3_600.0  # of audio, for the mean and deviation of each mel
 class TrainingSet(Protocol):
     """What `asr.training.loop` needs of its data."""
 
-    seconds: float  # of all recordings together
-    utterances: int
     rejected: tuple[Rejected, ...]  # what cannot be learnt from, and why
+
+    @property
+    def seconds(self) -> float:
+        """Length of all recordings together."""
+
+    @property
+    def utterances(self) -> int:
+        """How many there are."""
 
     def plan(self, options: RowOptions, config: AcousticConfig, seed: int, epoch: int) -> list:
         """An epoch's steps in order: the same for the same seed and epoch. Raises UsageError for what it cannot do."""
