@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from asr.cli.exits import (
     INTERRUPTED,
     Ended,
@@ -32,7 +34,7 @@ def _run() -> int:
     from asr.cli.app import Abort, CommandLineError, build_app, usage
 
     try:
-        status = build_app()(prog_name="asr", standalone_mode=False)
+        status = build_app(*sys.argv[1:])(prog_name="asr", standalone_mode=False)
         flush_stdout()
         return status if type(status) is int else 0
     except RillError as error:
