@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import ctypes
 import gzip
 import hashlib
 import json
@@ -12,6 +13,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -22,20 +24,18 @@ from asr.errors import DataError, ModelError
 CACHE_VARIABLE = "RILL_CACHE"  # names another cache folder; empty: nothing is kept
 DATA_VARIABLE = "RILL_DATA"  # names another folder of what the user has installed
 DESCRIPTION = "config.json"
+DIGESTED_BYTES = 1 << 22  # of a file at a time: a thread seldom has to wait for Python's lock
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
-def write_whole(
-    path: Path, write: Callable[[BinaryIO], object], *, permissions: int = 0o666, sync: bool = False
-) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object], *, permissions: int = 0o666) -> None:
     """Write a file under a temporary name in the same folder, then rename it: ``path`` is complete or not there.
 
     Args:
         path: the final name; a file that was there stays until it is replaced.
         write: fills the file, which is open for writing and reading.
         permissions: of the new file, less the process's umask.
-        sync: whether the content has to reach the disk before the file is renamed.
     Raises:
         OSError: it cannot be written. The temporary file is removed, after any other exception, too.
     """
@@ -43,9 +43,6 @@ def write_whole(
     try:
         with open(temporary, "xb+", opener=lambda name, flags: os.open(name, flags, permissions)) as file:
             write(file)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -164,7 +161,10 @@ class Description:
         """Compare files with their checksums; raises ModelError naming the first that is missing or altered."""
         for name in files:
             with self._opened(name) as file:
-                self._compare(name, hashlib.file_digest(file, "sha256").hexdigest())
+                digest = hashlib.sha256()
+                while piece := file.read(DIGESTED_BYTES):
+                    digest.update(piece)
+                self._compare(name, digest.hexdigest())
 
     def verified(self, name: str) -> bytes:
         """The content of a file, compared with its checksum; raises ModelError when it is missing or altered."""
@@ -208,6 +208,15 @@ class Description:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write(content))
+
+
+def give_back_memory() -> None:
+    """Let the system have the memory that was used for a while and is free again, where the C library (glibc) can.
+
+    It keeps what it may be asked for again. After much was unpacked that is as much as stays in use.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library; TypeError: Windows, which names no such
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def text_lines(path: Path) -> Iterator[str]:

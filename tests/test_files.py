@@ -26,7 +26,7 @@ def test_a_file_appears_whole(tmp_path):
         file.seek(0)
         assert file.read() == b"new"
 
-    write_whole(path, write, sync=True)
+    write_whole(path, write)
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.errors import ModelError
-from asr.graph.packed_arrays import pack_arrays, unpack_arrays
+from asr.graph.packed_arrays import PackedArrays, join_planes, pack_arrays
 
 FORMAT = 3
 WEIGHT_STEP = 1 / 64  # of a stored weight, in nats
@@ -30,7 +30,6 @@ STATE = np.dtype(
     ]
 )
 ARC = np.dtype([("input", "<i4"), ("output", "<i4"), ("weight", "<f4"), ("target", "<i4")])
-COLUMNS = ("format", "start", "counts", "finals", "phones", "words", "weights", "targets", "word_starts")
 
 
 @dataclass(frozen=True)
@@ -74,26 +73,32 @@ class Graph:
     def unpack(cls, content: bytes, name: object = "it") -> Graph:
         """Read what `packed` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
         try:
-            columns = unpack_arrays(content)
+            columns = PackedArrays(content)
             if int(columns["format"]) != FORMAT:
                 raise ModelError(
                     f"{name} has format {columns['format']}, not {FORMAT}; build it again with 'asr lm build'"
                 )
-            columns = {column: columns[column] for column in COLUMNS}
+            return cls._of(columns)
         except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{name} is no decoding graph ({error}); build it again with 'asr lm build'") from error
-        finals = columns["finals"] * np.float32(WEIGHT_STEP)
-        finals[columns["finals"] == NO_WEIGHT] = np.inf
-        sources = np.repeat(np.arange(len(columns["counts"]), dtype=np.int32), columns["counts"])
+
+    @classmethod
+    def _of(cls, columns: PackedArrays) -> Graph:
+        """The graph of a file's columns, unpacked one by one. Raises LookupError or ValueError when they are none."""
+        counts, steps = columns["counts"], columns["finals"]
+        finals = steps * np.float32(WEIGHT_STEP)
+        finals[steps == NO_WEIGHT] = np.inf
+        targets = _joined(columns["targets"])
+        targets += np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         return cls(
             int(columns["start"]),
-            columns["counts"],
+            counts,
             finals,
             columns["phones"],
             _joined(columns["words"]),
-            columns["weights"].astype(np.float32) * np.float32(WEIGHT_STEP),
-            sources + _joined(columns["targets"]),
-            np.unpackbits(columns["word_starts"], count=len(columns["counts"])).astype(bool),
+            columns["weights"] * np.float32(WEIGHT_STEP),
+            targets,
+            np.unpackbits(columns["word_starts"], count=len(counts)).view(bool),
         )
 
     def packed(self) -> bytes:
@@ -167,5 +172,8 @@ def _planes(values: np.ndarray) -> np.ndarray:
 
 def _joined(planes: np.ndarray) -> np.ndarray:
     """The inverse of `_planes`: (N,) int32."""
-    values = np.ascontiguousarray(planes.T).view(np.uint32).reshape(-1)
-    return (values >> 1).view(np.int32) ^ -(values & 1).view(np.int32)
+    values = join_planes(planes)
+    signs = values & 1
+    values >>= 1
+    values ^= np.negative(signs, out=signs)
+    return values.view(np.int32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.errors import ModelError
-from asr.graph.packed_arrays import pack_arrays, unpack_arrays
+from asr.graph.packed_arrays import PackedArrays, join_planes, pack_arrays
 from asr.lm.ngram import BEGINS, ENDS, UNKNOWN, NgramModel, Table
 from asr.native import library
 
@@ -187,10 +187,12 @@ class LargeNgrams:
     def unpack(cls, content: bytes, name: object = "it") -> LargeNgrams:
         """Read what `pack` made; raises ModelError, with the ``name`` of the file, when it is anything else."""
         try:
-            columns = unpack_arrays(content)
-            if int(columns["format"]) != FORMAT:
-                raise ModelError(f"{name} has format {columns['format']}, not {FORMAT}; {REMEDY}")
-            return cls._linked(*(columns[column] for column in COLUMNS))
+            packed = PackedArrays(content)
+            if int(packed["format"]) != FORMAT:
+                raise ModelError(f"{name} has format {packed['format']}, not {FORMAT}; {REMEDY}")
+            columns = [packed[column] for column in COLUMNS]
+            del content, packed  # linking takes much memory, too
+            return cls._linked(*columns)
         except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{name} is no packed n-gram model ({error}); {REMEDY}") from error
 
@@ -211,19 +213,20 @@ class LargeNgrams:
         for values in (prob_values, backoff_values):
             if values.dtype != np.float32 or values.shape != (LEVELS,) or not np.isfinite(values).all():
                 raise ValueError("its values are none")
-        bits = np.bitwise_count(marks)
-        children = first + np.concatenate([[0], np.cumsum(_joined(counts))])
         shapes = [(steps, (3, size - first)), (counts, (3, found)), (backoff_codes, (found,)), (prob_codes, (size,))]
         if (
             any(column.shape != shape or column.dtype != np.uint8 for column, shape in shapes)
             or (marks.dtype, len(marks)) != (np.uint64, -(-size // 64))
             or not 2 <= first <= size
-            or (bits.sum(), children[-1]) != (found, size)
         ):
             raise ValueError("its columns differ in length")
-        ranks = (np.cumsum(bits) - bits).astype(np.uint32)
+        bits = np.bitwise_count(marks)
+        ranks = np.cumsum(bits, dtype=np.uint32) - bits
+        sizes = join_planes(counts)
+        if (int(bits.sum(dtype=np.int64)), first + int(sizes.sum(dtype=np.int64))) != (found, size):
+            raise ValueError("its columns differ in length")
+        children = np.cumsum(np.concatenate([[np.uint32(first)], sizes]), dtype=np.uint32)
         last, suffixes = np.empty(size, np.uint32), np.empty(found, np.uint32)
-        children = children.astype(np.uint32)
         given = steps, marks, ranks, children, first, size, found, last, suffixes
         pointers = (one.ctypes.data if isinstance(one, np.ndarray) else one for one in given)
         if not library().rill_ngrams_link(*pointers):
@@ -282,8 +285,3 @@ def _quantised(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np
 def _planes(values: np.ndarray) -> np.ndarray:
     """Numbers (N,) of 0 to 2^24 - 1 as their bytes (3, N)."""
     return np.ascontiguousarray(values.astype("<u4").view(np.uint8).reshape(-1, 4).T[:3])
-
-
-def _joined(planes: np.ndarray) -> np.ndarray:
-    """The inverse of `_planes`: (N,) int64."""
-    return planes[0] + planes[1].astype(np.int64) * 256 + planes[2].astype(np.int64) * 65_536
