@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ from asr.files import Description, write_description
 from asr.graph.graph import Graph, StoredGraph
 from asr.lm import lstm
 from asr.lm.large_ngrams import LargeNgrams
+from asr.lm.stored_lexicon import stored_lexicon
 from asr.lm.stored_ngrams import StoredLargeNgrams
 from asr.words.tokens import TokenTable
 
@@ -56,7 +55,7 @@ class LanguageModel:
     """A language model folder that has been read and verified."""
 
     folder: Path
-    words: tuple[str, ...]  # id 0 is no word
+    words: Sequence[str]  # id 0 is no word
     pronunciations: Sequence[tuple[tuple[int, ...], ...]]  # of each word, as phone ids
     graph: Graph | StoredGraph
     weights: DecodingWeights
@@ -96,10 +95,9 @@ class LanguageModel:
                 f"language model {folder} was built for {len(tokens)} other tokens than the {len(phones)} phones of "
                 "the acoustic model; build it again with this version"
             )
-        try:
-            words, pronunciations = _read_lexicon(description.verified(LEXICON).decode("utf-8"), phones)
-        except UnicodeDecodeError as error:
-            raise ModelError(f"{folder / LEXICON} is not UTF-8; {REMEDY}") from error
+        words, pronunciations = stored_lexicon(
+            folder / LEXICON, description.checksums(LEXICON)[LEXICON], partial(description.verified, LEXICON), phones
+        )
         graph = StoredGraph(partial(description.verified, GRAPH), description.checksums(GRAPH)[GRAPH], folder / GRAPH)
         second = None
         if SECOND in description.checksums():
@@ -153,67 +151,3 @@ def copy_lstm(source: Path, target: Path) -> None:
     """Copy the LSTM of a language model, if it has one, into the folder of another; raises as `copy_language_model`."""
     if (source / LSTM).is_dir():
         Description.read(source / LSTM, lstm.NAME, (lstm.FORMAT,), lstm.REMEDY).copy_to(target / LSTM)
-
-
-class _Pronunciations(Sequence[tuple[tuple[int, ...], ...]]):
-    """Pronunciations of each word of a lexicon, parsed when first asked for: a recording needs few of them.
-
-    They stay in the text of the file: a hundred thousand strings would take ten times the room, in every process.
-    """
-
-    def __init__(
-        self, text: str, begins: Sequence[int], further: Mapping[int, Sequence[int]], phones: TokenTable
-    ) -> None:
-        self._text = text
-        self._begins = begins  # of each word, where its first line is
-        self._further = further  # of words with lines elsewhere, where these are
-        self._ids = phones.ids
-        self._read: dict[int, tuple[tuple[int, ...], ...]] = {}
-
-    def __len__(self) -> int:
-        return len(self._begins)
-
-    def __getitem__(self, word: int) -> tuple[tuple[int, ...], ...]:
-        found = self._read.get(word)
-        if found is None:
-            found = self._read[word] = self._parsed(word)
-        return found
-
-    def _parsed(self, word: int) -> tuple[tuple[int, ...], ...]:
-        try:
-            begins = [self._begins[word], *self._further.get(word, ())]
-            sounds = [sound for begin in begins for sound in self._sounds_at(begin)]
-            return tuple(tuple(map(self._ids.__getitem__, sound.split())) for sound in sounds)
-        except (KeyError, IndexError) as error:
-            raise ModelError(
-                f"the lexicon of the language model has no word {word} in these phones; build it again"
-            ) from error
-
-    def _sounds_at(self, place: int) -> Iterator[str]:
-        """Of the word that begins there, on as many lines as are its own."""
-        first: str | None = None
-        while place < len(self._text):
-            end = self._text.find("\n", place)
-            word, _, sound = self._text[place:end].partition(" ")
-            if first not in (None, word):
-                return
-            yield sound
-            first, place = word, end + 1
-
-    def __iter__(self) -> Iterator[tuple[tuple[int, ...], ...]]:
-        return (self[word] for word in range(len(self)))
-
-
-def _read_lexicon(text: str, phones: TokenTable) -> tuple[tuple[str, ...], _Pronunciations]:
-    text = text if text.endswith("\n") else f"{text}\n"
-    numbers, begins = {"": 0}, array("q", [len(text)])  # no word has no line
-    further: dict[int, list[int]] = {}
-    place = last = 0
-    for line in io.StringIO(text, newline="\n"):
-        number = numbers.setdefault(line.rstrip("\n").partition(" ")[0], len(numbers))
-        if number == len(begins):
-            begins.append(place)
-        elif number != last:
-            further.setdefault(number, []).append(place)
-        last, place = number, place + len(line)
-    return tuple(numbers), _Pronunciations(text, begins, further, phones)
