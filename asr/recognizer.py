@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,6 +17,7 @@ from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.audio.files import AudioFile
 from asr.audio.samples import as_samples, check_rate
 from asr.errors import AudioError, DamagedAudioError, UsageError
+from asr.files import give_back_memory
 from asr.lm.hotwords import read_hotwords
 from asr.recognizer_options import RecognizerOptions, open_readable
 from asr.streaming.ahead import Ahead, two_cores
@@ -87,11 +89,19 @@ class Recognizer:
     @classmethod
     def open(cls, options: RecognizerOptions) -> Recognizer:
         """Load a model as options ask for it; raises what `load` raises."""
-        package = ModelPackage.open(options.model)
-        decoder = options.open_decoder(package)
-        engine = options.open_engine(package, decoder.head)
-        runner = Runner(engine, decoder, options.endpoint, options.stability)
-        return cls(runner, decoder, engine, options.open_readable(package), (options, package))
+        package = ModelPackage.open(options.model, weights=False)
+
+        def open_engine() -> Engine:
+            package.verify_weights()
+            return options.open_engine(package, options.head(package))
+
+        with ThreadPoolExecutor(2) as beside:  # most of what takes long lets go of Python's lock
+            engine, readable = beside.submit(open_engine), beside.submit(options.open_readable, package)
+            decoder = options.open_decoder(package)
+            runner = Runner(engine.result(), decoder, options.endpoint, options.stability)
+            opened = cls(runner, decoder, engine.result(), readable.result(), (options, package))
+        give_back_memory()
+        return opened
 
     @property
     def decoder(self) -> str:

@@ -16,7 +16,6 @@ from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import ModelError, RillWarning, UsageError, how_to_install
 from asr.lm.folder import LanguageModel
-from asr.lm.grammar import grammar_model
 from asr.lm.hotwords import read_hotwords, with_hotwords
 from asr.streaming.batcher import BatchedEngine, Batching
 from asr.streaming.endpoint import EndpointRule
@@ -137,9 +136,11 @@ class RecognizerOptions:
         """
         units = units_of(package)
         if self.grammar is not None:
+            from asr.lm.grammar import grammar_model  # which loads OpenFst
+
             return GraphDecoder(grammar_model(Path(self.grammar), package.phones, units.weights), units=units)
-        folder = package.language_model if self.lm is None else Path(self.lm)
-        if self.decoder == "greedy" or (self.decoder is None and folder is None):
+        folder = self._language_model(package)
+        if self._is_greedy(package):
             self._check_greedy()
             if self.decoder is None and package.biphones is not None:
                 warnings.warn(_no_language_model(package), RillWarning, stacklevel=4)
@@ -151,6 +152,17 @@ class RecognizerOptions:
         if wanted is not None:
             model = with_hotwords(model, wanted, package.phones)
         return GraphDecoder(model, rescorer=self._rescorer(model), units=units)
+
+    def head(self, package: ModelPackage) -> str:
+        """The output of a model's network that the decoder will read."""
+        return GreedyDecoder.head if self._is_greedy(package) else units_of(package).head
+
+    def _is_greedy(self, package: ModelPackage) -> bool:
+        undecided = self.decoder is None and self.grammar is None
+        return self.decoder == "greedy" or (undecided and self._language_model(package) is None)
+
+    def _language_model(self, package: ModelPackage) -> Path | None:
+        return package.language_model if self.lm is None else Path(self.lm)
 
     def _rescorer(self, model: LanguageModel) -> Rescorer | None:
         given = self.rescoring
