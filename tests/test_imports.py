@@ -143,6 +143,12 @@ def test_help_loads_no_network():
         assert not modules_after(command(*arguments)) & {*HEAVY, "numpy", "onnxruntime", "av"}
 
 
+def test_a_command_loads_no_other():
+    loaded = {name for name in modules_after(command("transcribe", "--help")) if name.startswith("asr.cli.")}
+    assert "asr.cli.transcribe" in loaded and not loaded & {"asr.cli.listen", "asr.cli.lm", "asr.cli.train"}
+    assert "asr.cli.train" in modules_after(command("--help"))
+
+
 def test_transcribing_loads_no_torch(model_folder):
     loaded = modules_after(command("transcribe", "--model", str(model_folder), str(SAMPLES / "greeting.wav")))
     assert "onnxruntime" in loaded

@@ -198,7 +198,7 @@ def test_a_text_and_its_words_are_mixed_into_a_model(
     assert main() == 0
     assert LstmLanguageModel.open(adapted / "lstm").words == LstmLanguageModel.open(base / "lstm").words
     before, after = (LanguageModel.open(folder, TokenTable(PHONES)) for folder in (base, adapted))
-    assert after.words[: len(before.words)] == before.words
+    assert after.words[: len(before.words)] == tuple(before.words)
     assert set(after.words) - set(before.words) == {"foobaz", "rill"}
     assert "foobaz F UW B AE Z" in (adapted / "lexicon.txt").read_text().splitlines()
     numbers = {word: k for k, word in enumerate(after.words)}
