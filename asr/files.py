@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import ctypes
 import gzip
 import hashlib
 import json
@@ -13,7 +12,6 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -208,15 +206,6 @@ class Description:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write(content))
-
-
-def give_back_memory() -> None:
-    """Let the system have the memory that was used for a while and is free again, where the C library (glibc) can.
-
-    It keeps what it may be asked for again. After much was unpacked that is as much as stays in use.
-    """
-    with suppress(AttributeError, OSError, TypeError):  # another C library; TypeError: Windows, which names no such
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def text_lines(path: Path) -> Iterator[str]:

@@ -17,8 +17,8 @@ from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.audio.files import AudioFile
 from asr.audio.samples import as_samples, check_rate
 from asr.errors import AudioError, DamagedAudioError, UsageError
-from asr.files import give_back_memory
 from asr.lm.hotwords import read_hotwords
+from asr.memory import give_back_memory
 from asr.recognizer_options import RecognizerOptions, open_readable
 from asr.streaming.ahead import Ahead, two_cores
 from asr.streaming.batcher import BatchedEngine

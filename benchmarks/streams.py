@@ -22,6 +22,7 @@ import numpy as np
 from measuring import ALLOWED, RATE, parser, pin, report, resident_mb, speech
 
 from asr import Recognizer
+from asr.memory import limit_arenas
 from asr.streaming.batcher import Batching
 
 CHUNK_SECONDS = 0.16
@@ -67,6 +68,7 @@ class Heard(NamedTuple):
 
 def work(options: dict[str, str], at_once: int, pipe: Connection) -> None:
     """A worker process: speaks what it is sent until there is nothing more."""
+    limit_arenas(len(ALLOWED))  # as `asr serve` does
     with Recognizer.load(**options, batching=Batching(at_once=at_once)) as recognizer:
         pipe.send(None)
         while (task := pipe.recv()) is not None:

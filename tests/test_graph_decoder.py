@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,9 +15,11 @@ from small_lm import ARPA, LEXICON, PHONE_TABLE, PRONUNCIATIONS, WEIGHTS
 
 from asr.decoding.acoustic_units import SearchOptions
 from asr.decoding.beam import GraphDecoder, Memo
+from asr.decoding.scratches import Scratches
 from asr.errors import ModelError
 from asr.graph.graph import Graph
 from asr.lm.folder import LanguageModel
+from asr.streaming.results import WordSpan
 from asr.words.tokens import PHONES, TokenTable
 
 SURE = SearchOptions(beam=1_000.0, most_active=100_000, certain_blank=1.0)
@@ -254,3 +257,27 @@ def language_cost(words: list[str]) -> float:
         cost += min(bigrams.get((history, word), np.inf), backoffs[history] + unigrams[word])
         history = word
     return cost * np.log(10)
+
+
+def test_memory_to_work_in_is_lent_one_by_one() -> None:
+    scratches = Scratches(most=2)
+    with scratches.lent() as one, scratches.lent() as two, scratches.lent() as three:  # the last after a little wait
+        assert len({one, two, three}) == 3
+    with scratches.lent() as again, scratches.lent() as last:
+        assert {again, last} < {one, two, three}
+    assert len(scratches.idle) == 2, "no more are kept"
+
+
+def test_streams_share_the_memory_they_work_in(model: LanguageModel) -> None:
+    decoder = GraphDecoder(model)
+    spoken = [random_rows(seed, 40) for seed in range(24)]
+
+    def decoded(log_probs: np.ndarray) -> tuple[WordSpan, ...]:
+        state = decoder.start()
+        for row in log_probs:
+            state = decoder.advance(state, row[None])
+        return decoder.finish(state)[0]
+
+    alone = [decoded(one) for one in spoken]
+    with ThreadPoolExecutor(12) as threads:
+        assert list(threads.map(decoded, spoken)) == alone

@@ -16,7 +16,7 @@ FLOORS = (
     ("models",),
     ("streaming",),
     ("errors",),
-    ("files", "interrupt"),
+    ("files", "interrupt", "memory"),
     ("native",),
     ("words", "audio", "output"),
     ("acoustic",),

@@ -113,11 +113,14 @@ def _check_installed() -> None:
 
 
 def _run(options: RecognizerOptions, limits: ServerOptions, address: Address) -> None:
+    from asr.memory import limit_arenas
     from asr.recognizer import Recognizer
     from asr.server.app import create_app
     from asr.server.metrics import Metrics
     from asr.server.run import serve
+    from asr.streaming.batcher import usable_cores
 
+    limit_arenas(usable_cores())  # a stream is a thread
     metrics = Metrics()
     with Recognizer.open(limits.batched(options, metrics.batch_size.observe)) as recognizer:
         serve(create_app(recognizer, limits, Path(options.model).name, metrics), address)
@@ -129,9 +132,12 @@ def _work(job: Job, post: Post) -> None:
 
     from asr.cli.exits import open_missing_streams, warnings_as_lines
     from asr.errors import RillWarning
+    from asr.memory import limit_arenas
     from asr.server.worker import work
+    from asr.streaming.batcher import usable_cores
 
     open_missing_streams()
+    limit_arenas(usable_cores())  # a stream is a thread
     with warnings_as_lines():
         if post.number:  # the first one has warned
             warnings.simplefilter("ignore", RillWarning)

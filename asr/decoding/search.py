@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-import threading
 from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 
+from asr.decoding.scratches import SCRATCHES
 from asr.graph.compiled import CompiledGraph
 from asr.lm.large_ngrams import LargeNgrams
 from asr.native import NODE, NONE, RECORD, Model, Ngrams, library
@@ -130,14 +130,15 @@ class Search:
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.ndim != 2 or rows.shape[1] != self._units:
             raise ValueError(f"scores of {self._units} units are needed, got {rows.shape}")
-        pointer = self._library.rill_advance(
-            self.model,
-            _scratch().pointer,
-            None if before is None else before._pointer,
-            rows.ctypes.data,
-            len(rows),
-            self._units,
-        )
+        with SCRATCHES.lent() as scratch:
+            pointer = self._library.rill_advance(
+                self.model,
+                scratch,
+                None if before is None else before._pointer,
+                rows.ctypes.data,
+                len(rows),
+                self._units,
+            )
         if not pointer:
             raise MemoryError("no memory is left for the beam search")
         frames = len(rows) + (0 if before is None else before.frames)
@@ -158,7 +159,8 @@ class Search:
         Raises:
             MemoryError: there is not enough.
         """
-        waiting = self._library.rill_rescore(self.model, _scratch().pointer, state._pointer)
+        with SCRATCHES.lent() as scratch:
+            waiting = self._library.rill_rescore(self.model, scratch, state._pointer)
         if waiting < 0:
             raise MemoryError("no memory is left for the beam search")
         return self.nodes(state) if waiting else None
@@ -216,28 +218,7 @@ class Search:
         return records[:found], costs[:found], graphs[:found]
 
 
-class _Scratch:
-    """Memory that a thread uses again and again."""
-
-    def __init__(self) -> None:
-        self._free = library().rill_scratch_free
-        self.pointer = library().rill_scratch_new()
-        if not self.pointer:
-            raise MemoryError("no memory is left for the beam search")
-
-    def __del__(self) -> None:
-        if getattr(self, "pointer", None):
-            self._free(self.pointer)
-
-
-_of_thread = threading.local()
-_identities = count(1)  # of searches: what a thread's memory holds is of one of them
-
-
-def _scratch() -> _Scratch:
-    if not hasattr(_of_thread, "scratch"):
-        _of_thread.scratch = _Scratch()
-    return _of_thread.scratch
+_identities = count(1)  # of searches: what a scratch holds is of one of them
 
 
 def _address(array: np.ndarray | None) -> int | None:

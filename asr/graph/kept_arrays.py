@@ -16,7 +16,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib.format import descr_to_dtype, dtype_to_descr
 
-from asr.files import cache_folder, give_back_memory, write_whole
+from asr.files import cache_folder, write_whole
+from asr.memory import give_back_memory
 
 MAGIC = b"rill-arrays-2\n"
 KEPT_DAYS = 30  # after a file was last used
