@@ -140,6 +140,10 @@ def train_lstm(
     lexicon: Annotated[
         Path | None, typer.Option("--lm", help="Know the words of this language model, from asr lm build.")
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Begin with the weights, the shape and the words of another one."),
+    ] = None,
     vocabulary: Annotated[int, typer.Option(help="Without --lm: how many frequent words to know.")] = 50_000,
     million_words: Annotated[float, typer.Option(help="To see, those seen more than once included.")] = 30.0,
     size: Annotated[int, typer.Option(help="Units of an LSTM layer.", min=1)] = 512,
@@ -178,6 +182,7 @@ def train_lstm(
     from asr.cli.exits import INTERRUPTED
     from asr.errors import UsageError
     from asr.lm.folder import LEXICON
+    from asr.lm.lstm import LstmLanguageModel
     from asr.models.language import LanguageConfig
 
     console = Console(stderr=True, highlight=False)
@@ -185,7 +190,11 @@ def train_lstm(
     if parts and len(parts) != len(texts):
         raise UsageError(f"{len(texts)} texts need as many shares, got {len(parts)}")
     options = LanguageTrainingOptions(million_words, rows, steps, learning_rate, shares=parts, seed=seed)
-    known = None
+    known = begin = None
+    if start_from is not None:
+        if lexicon is not None:
+            raise UsageError("--start-from knows the words of its model; leave out --lm")
+        begin = LstmLanguageModel.open(start_from)
     if lexicon is not None:
         try:
             lines = (lexicon / LEXICON).read_text(encoding="utf-8").splitlines()
@@ -195,8 +204,12 @@ def train_lstm(
     if threads is not None:
         torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
-    text = encode_texts(texts, vocabulary, known, lambda stage: console.print(f"{stage} ..."))
-    config = LanguageConfig.for_vocabulary(len(text.words), size, layers, dropout)
+    words = None if begin is None else begin.words
+    text = encode_texts(texts, vocabulary, known, lambda stage: console.print(f"{stage} ..."), words)
+    if begin is None:
+        config = LanguageConfig.for_vocabulary(len(text.words), size, layers, dropout)
+    else:
+        config = LanguageConfig(begin.bands, begin.widths, begin.size, begin.layers, dropout)
     console.print(f"{text.size:,} words of text, {len(text.words):,} known")
 
     def report(progress: LanguageModelProgress) -> None:
@@ -206,7 +219,8 @@ def train_lstm(
             f"{progress.words_a_second:,.0f} words/s{measured}"
         )
 
-    network, complete = train_language_model(text, config, options, output, report, device)
+    weights = None if begin is None else begin.weights
+    network, complete = train_language_model(text, config, options, output, report, device, weights=weights)
     if not complete:
         console.print(f"interrupted; the same command goes on in {output}")
         return INTERRUPTED

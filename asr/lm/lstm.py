@@ -75,6 +75,11 @@ class LstmLanguageModel:
         """Units of a layer."""
         return self.weights["lstm.weight_hh_l0"].shape[1]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers in the vector of a word, by band."""
+        return tuple(self.weights[f"words.vectors.{band}"].shape[1] for band in range(len(self.bands)))
+
     def encode(self, words: Sequence[str]) -> list[int]:
         """Ids of words, `UNKNOWN` for those not in the vocabulary."""
         return [self.ids.get(word, UNKNOWN) for word in words]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +72,7 @@ def train_language_model(
     device: str = "cpu",
     precision: str = "auto",
     report_every: int = 100,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[LanguageModelNetwork, bool]:
     """Train in a folder, or go on there.
 
@@ -84,6 +85,7 @@ def train_language_model(
         device: for Fabric.
         precision: auto, which is bfloat16 where the device is fast at it, or float32.
         report_every: batches.
+        weights: by name, to begin with, of a network of the same shape for the same words.
     Returns:
         The network, and whether training is complete; False after Ctrl-C.
     Raises:
@@ -96,6 +98,8 @@ def train_language_model(
     short = precision == "auto" and supports_bfloat16(fabric.device)
     torch.manual_seed(options.seed)
     network = LanguageModelNetwork(config)
+    if weights is not None:
+        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
     optimiser = torch.optim.AdamW(parameter_groups(network, options.weight_decay), betas=(0.9, 0.98), foreach=True)
     shares = options.shares or [len(stream) for stream in text.streams]
     batches = TextBatches(text.streams, shares, options.rows, options.steps, options.forget, options.seed)

@@ -41,6 +41,7 @@ def encode_texts(
     vocabulary: int,
     known: Sequence[str] | None = None,
     report: Callable[[str], None] = lambda stage: None,
+    numbered: Sequence[str] | None = None,
 ) -> EncodedText:
     """Read texts, choose the vocabulary, keep the last sentences of each for measuring.
 
@@ -49,6 +50,7 @@ def encode_texts(
         vocabulary: how many of the most frequent words to know.
         known: know these words instead.
         report: told what is being done.
+        numbered: know exactly these, the special ones included, by these numbers.
     Raises:
         DataError: a text cannot be read, or has fewer than 20 sentences.
     """
@@ -67,6 +69,13 @@ def encode_texts(
             raise DataError(f"{text}: {(streams[-1] == ENDS).sum()} sentences are too few to learn from")
     counts = sum(np.bincount(stream, minlength=len(first)) for stream in streams)
     names = list(first)
+    if numbered is not None:
+        table = np.full(len(first), UNKNOWN, np.int32)
+        for number, word in enumerate(numbered):
+            if word in first:
+                table[first[word]] = number
+        learnt, held_out = zip(*(_split(table[stream]) for stream in streams), strict=True)
+        return EncodedText(tuple(numbered), learnt, np.concatenate(held_out))
     wanted = np.array([first[word] for word in known if word in first] if known is not None else range(2, len(first)))
     wanted = wanted[np.argsort(-counts[wanted], kind="stable")]
     if known is None:
