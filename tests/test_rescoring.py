@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from small_lm import LEXICON, PHONE_TABLE, WEIGHTS
 from test_graph_decoder import SURE, random_rows, rows, spoken_cost
 from test_two_models import ARPA, large, model  # noqa: F401 - fixtures
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from asr.decoding.beam import GraphDecoder, GraphState
 from asr.decoding.rescoring import Rescorer, Rescoring
@@ -175,7 +174,7 @@ def test_what_is_kept_does_not_grow(model: LanguageModel, folder: Path) -> None:
     state, sizes = decoder.start(), []
     for _ in range(30):
         state = decoder.advance(state, rows("S IY - AH K AE T - S IY -"))
-        sizes.append(len(state.rows))
+        sizes.append(decoder._search.rows(state.search))
     assert max(sizes[10:]) <= max(sizes[:10]) + 2
 
 
@@ -228,12 +227,6 @@ def measure_perplexity_of(
 ) -> Perplexities:
     (scratch / "one.txt").write_text(" ".join(sentence) + "\n")
     return measure_perplexity(scratch / "one.txt", lstm, ngram)
-
-
-def test_streams_do_not_wait_for_each_others_products(rescored) -> None:
-    with threadpool_limits(limits=2, user_api="blas"):
-        rescored()
-        assert {one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"} <= {1}
 
 
 def test_wrong_use_is_told(model_folder, small_lm_folder, tmp_path) -> None:

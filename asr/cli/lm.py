@@ -219,7 +219,7 @@ def train_lstm(
             f"{progress.words_a_second:,.0f} words/s{measured}"
         )
 
-    weights = None if begin is None else begin.weights
+    weights = None if begin is None else begin.weights()
     network, complete = train_language_model(text, config, options, output, report, device, weights=weights)
     if not complete:
         console.print(f"interrupted; the same command goes on in {output}")

@@ -13,7 +13,7 @@ import numpy as np
 from asr.decoding.acoustic_units import CtcUnits, SearchOptions, Units
 from asr.decoding.lattice import cheapest_sentences
 from asr.decoding.rescoring import LAG_FRAMES, Rescorer
-from asr.decoding.search import Hypotheses, LargeModel, Path, Search, SearchWeights
+from asr.decoding.search import Hypotheses, LargeModel, Lstm, Path, Search, SearchWeights
 from asr.decoding.word_times import Division, spans_of_words
 from asr.graph.compiled import compiled
 from asr.lm.folder import LanguageModel
@@ -52,8 +52,7 @@ class GraphState(NamedTuple):
     phones: tuple[np.ndarray, ...]  # blocks (T, P) of log-probabilities of phones in the frames that are searched
     numbers: tuple[np.ndarray, ...]  # blocks (T,) of the numbers of those frames
     search: Hypotheses | None  # the paths over them; None before the first frame
-    rows: np.ndarray | None = None  # (R, D) of the rescorer, where there is one
-    context: np.ndarray | None = None  # (1, D) its row at the start of the utterance
+    context: np.ndarray | None = None  # (D,) the rescorer's state at the start of the utterance, where there is one
     memo: Memo | None = None  # None before the first frame
 
     @property
@@ -96,11 +95,12 @@ class GraphDecoder:
             self._search_weights(),
             _large(model),
             self._options.alternatives_beam,
+            rescorer and Lstm(rescorer.model, rescorer.ids, rescorer.options.weight),
         )
 
     def start(self) -> GraphState:
         first = None if self._rescorer is None else self._rescorer.start()
-        return GraphState(0, False, (), (), None, first, first)
+        return GraphState(0, False, (), (), None, first)
 
     def advance(self, state: GraphState, log_probs: np.ndarray) -> GraphState:
         """Decode rows (T, V), T >= 0, of natural-log probabilities of units."""
@@ -128,7 +128,7 @@ class GraphDecoder:
             return state
         rows = self._units.scores(log_probs[kept], self._weights)
         phones = self.symbol_log_probs(log_probs[kept])
-        search = self._search.advance(state.search, rows)
+        search = self._search.advance(state.search, rows, state.context)
         return state._replace(
             phones=(*state.phones, phones),
             numbers=(*state.numbers, numbers),
@@ -161,9 +161,9 @@ class GraphDecoder:
         context, state = state.context, self._scored(state)
         path = self._path(state, ended=True)
         words = self._words(state, path)
-        if self._rescorer is not None and words:
-            context = self._rescorer.context_after(path.words, context)
-        return words, GraphState(state.frames, state.blank, (), (), None, context, context)
+        if self._rescorer is not None and self._rescorer.options.carry and words:
+            context = self._search.lstm_context(state.search, path)
+        return words, GraphState(state.frames, state.blank, (), (), None, context)
 
     def alternatives(self, state: GraphState, count: int) -> tuple[Alternative, ...]:
         """At most ``count`` distinct texts of the utterance if it ended now, likeliest first."""
@@ -182,14 +182,11 @@ class GraphDecoder:
         """The state with its newest words scored by the rescorer, if there is one."""
         if self._rescorer is None or state.search is None:
             return state
-        search = self._search.copied(state.search)
-        return state._replace(search=search, rows=self._rescorer.score(self._search, search, state.rows))
+        return state._replace(search=self._search.rescore(state.search))
 
     def _ending_costs(self, state: GraphState) -> np.ndarray | None:
         """What the rescorer makes of ending a sentence after the words of a state that it has scored."""
-        if self._rescorer is None:
-            return None
-        return self._rescorer.ending_costs(self._search, state.search, state.rows)
+        return None if self._rescorer is None else self._search.lstm_ends(state.search)
 
     def _search_weights(self) -> SearchWeights:
         weights, options = self._weights, self._options
@@ -200,7 +197,6 @@ class GraphDecoder:
             options.most_active,
             weights.first_weight,
             weights.second_weight,
-            0.0 if self._rescorer is None else self._rescorer.options.weight,
         )
 
     def _path(self, state: GraphState, ended: bool) -> Path:

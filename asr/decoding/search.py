@@ -13,7 +13,8 @@ import numpy as np
 from asr.decoding.scratches import SCRATCHES
 from asr.graph.compiled import CompiledGraph
 from asr.lm.large_ngrams import LargeNgrams
-from asr.native import NODE, NONE, RECORD, Model, Ngrams, library
+from asr.lm.lstm import LstmLanguageModel
+from asr.native import NONE, RECORD, Model, Ngrams, library
 
 
 class Topology(NamedTuple):
@@ -36,7 +37,6 @@ class SearchWeights(NamedTuple):
     most_active: int  # paths
     first_weight: float = 0.0  # factor on the costs of the graph where a large model has given its own
     second_weight: float = 0.0  # factor on the costs of the large model
-    lstm_weight: float = 0.0  # of an LSTM's probabilities in their mean with those of the n-grams; 0: there is none
 
 
 class LargeModel(NamedTuple):
@@ -47,6 +47,14 @@ class LargeModel(NamedTuple):
     bonuses: np.ndarray  # (W,) nats that each word's cost is lowered by
 
 
+class Lstm(NamedTuple):
+    """An LSTM language model, and how the words of the graph are known to it."""
+
+    model: LstmLanguageModel
+    numbers: np.ndarray  # (W,) the model's number of each word of the graph
+    weight: float  # of its probabilities in their mean with those of the n-grams
+
+
 class Path(NamedTuple):
     """The cheapest path of a state."""
 
@@ -54,6 +62,7 @@ class Path(NamedTuple):
     words: list[int]
     cost: float  # nats
     graph_cost: float  # the part of the language models
+    token: int = NONE  # its number among those of the state
 
 
 class Hypotheses:
@@ -78,6 +87,7 @@ class Search:
         weights: SearchWeights,
         large: LargeModel | None = None,
         lattice_beam: float = 0.0,
+        lstm: Lstm | None = None,
     ) -> None:
         """Prepare a search.
 
@@ -87,6 +97,7 @@ class Search:
             weights: of the scores.
             large: the language model that has the last say on every word.
             lattice_beam: nats within which other sentences than the best are kept, for `sentences`; 0: none are.
+            lstm: whose say is asked for, word by word, with `rescore`.
         """
         self._library = library()
         self._units = len(topology.phones)
@@ -106,7 +117,9 @@ class Search:
                 "ngram_word": _flat(large.numbers, np.uint32),
                 "bonus": _flat(large.bonuses, np.float32),
             }
-        self._arrays, self._large = arrays, large  # kept alive: the model points to them
+        if lstm is not None:
+            arrays["lstm_word"] = _flat(lstm.numbers, np.uint32)
+        self._arrays, self._large, self._lstm = arrays, large, lstm  # kept alive: the model points to them
         self.model = Model(
             start=graph.start,
             phones=phones,
@@ -120,10 +133,16 @@ class Search:
         if large is not None:
             self._ngrams = _ngrams(large.ngrams)
             self.model.ngrams = ctypes.pointer(self._ngrams)
+        if lstm is not None:
+            self.model.lstm, self.model.lstm_weight = ctypes.pointer(lstm.model.network), lstm.weight
 
-    def advance(self, before: Hypotheses | None, rows: np.ndarray) -> Hypotheses:
-        """Search rows (T, K) of scores, T >= 0, the higher the better, after ``before``, None at the start.
+    def advance(self, before: Hypotheses | None, rows: np.ndarray, context: np.ndarray | None = None) -> Hypotheses:
+        """Search on.
 
+        Args:
+            before: what has been searched, None at the start of an utterance.
+            rows: (T, K) of scores, T >= 0, the higher the better.
+            context: (D,) float32, the LSTM's state at the start of the utterance, if there is an LSTM.
         Raises:
             MemoryError: there is not enough.
         """
@@ -135,6 +154,7 @@ class Search:
                 self.model,
                 scratch,
                 None if before is None else before._pointer,
+                _address(context),
                 rows.ctypes.data,
                 len(rows),
                 self._units,
@@ -144,32 +164,46 @@ class Search:
         frames = len(rows) + (0 if before is None else before.frames)
         return Hypotheses(pointer, frames, self._library.rill_state_free)
 
-    def copied(self, state: Hypotheses) -> Hypotheses:
-        """The same paths as a state of their own."""
-        return self.advance(state, np.zeros((0, self._units), np.float32))
+    def rescore(self, state: Hypotheses) -> Hypotheses:
+        """A state with the words that its paths have written since the last time scored by the LSTM.
 
-    def rescore(self, state: Hypotheses) -> np.ndarray | None:
-        """Let an LSTM score the words that a new state's paths have written since it was last asked.
-
-        The state changes, so nobody else may have it yet.
-
-        Returns:
-            The nodes (N,) of `asr.native.NODE`, in place: ``lstm`` is to be set where it is NaN, and what is kept in
-            ``row`` is the caller's. Then this is called again, until it returns None.
         Raises:
             MemoryError: there is not enough.
         """
-        with SCRATCHES.lent() as scratch:
-            waiting = self._library.rill_rescore(self.model, scratch, state._pointer)
-        if waiting < 0:
-            raise MemoryError("no memory is left for the beam search")
-        return self.nodes(state) if waiting else None
+        return self._asked(self._library.rill_rescore, state)
 
-    def nodes(self, state: Hypotheses) -> np.ndarray:
-        """The nodes (N,) of `asr.native.NODE` of a state, in place; the array must not outlive the state."""
-        size = self._library.rill_node_count(state._pointer)
-        memory = (ctypes.c_char * (size * NODE.itemsize)).from_address(self._library.rill_nodes(state._pointer))
-        return np.frombuffer(memory, NODE)
+    def lstm_ends(self, state: Hypotheses) -> np.ndarray:
+        """The LSTM's cost in nats (N,) of ending a sentence after each node of what `rescore` gave, for `best` and `ends`.
+
+        Raises:
+            MemoryError: there is not enough.
+        """
+        costs = np.empty(self._library.rill_node_count(state._pointer), np.float32)
+        self._asked(self._library.rill_lstm_ends, state, costs.ctypes.data)
+        return costs
+
+    def lstm_context(self, state: Hypotheses, path: Path) -> np.ndarray:
+        """The LSTM's state (D,) after a path of what `rescore` gave, and the end of a sentence.
+
+        Raises:
+            MemoryError: there is not enough.
+        """
+        assert self._lstm is not None
+        context = np.empty(self._lstm.model.start().shape[1], np.float32)
+        self._asked(self._library.rill_lstm_context, state, path.token, context.ctypes.data)
+        return context
+
+    def rows(self, state: Hypotheses) -> int:
+        """How many states of the LSTM a state keeps."""
+        return self._library.rill_row_count(state._pointer)
+
+    def _asked(self, function: Callable[..., int], state: Hypotheses, *arguments: int) -> Hypotheses:
+        """A copy of a state that a function has changed, for which the LSTM may have read on."""
+        after = self.advance(state, np.zeros((0, self._units), np.float32))
+        with SCRATCHES.lent() as scratch:
+            if not function(self.model, scratch, after._pointer, *arguments):
+                raise MemoryError("no memory is left for the beam search")
+        return after
 
     def best(self, state: Hypotheses, ended: bool, lstm: np.ndarray | None = None) -> Path:
         """The cheapest path; if ``ended``, of those that end a sentence, where any does.
@@ -185,7 +219,7 @@ class Search:
         while True:
             found = self._library.rill_path(state._pointer, token, units.ctypes.data, words.ctypes.data, len(words))
             if found <= len(words):
-                return Path(units, words[:found][::-1].tolist(), cost.value, graph_cost.value)
+                return Path(units, words[:found][::-1].tolist(), cost.value, graph_cost.value, token)
             words = np.empty(found, np.uint32)
 
     def ending_cost(self, state: Hypotheses) -> float:

@@ -1,21 +1,22 @@
-"""Inference with an LSTM language model: a verified folder, and its arithmetic in numpy, without torch."""
+"""Inference with an LSTM language model: a verified folder, and its arithmetic in C, without torch."""
 
 from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from asr.errors import ModelError, UsageError
 from asr.files import Description, write_description
 from asr.graph.kept_arrays import kept_arrays
-from asr.words.packed_weights import pack_weights, sigmoid, unpack_weights
+from asr.lm.packed_matrix import matrix_of, pack_matrix
+from asr.native import Band, Layer, Lstm, library
+from asr.words.packed_weights import pack_weights, stored_weights, unpack_weights
 
 FORMAT = 1
 KIND, NAME = "lstm", "LSTM language model"
@@ -24,21 +25,19 @@ REMEDY = "train one with 'asr lm train-lstm'"
 ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also precedes the first word; a word not in the vocabulary
 
 
-class LstmState(NamedTuple):
-    """State of the LSTM; all zeros at the start of a text."""
-
-    hidden: np.ndarray  # (L, B, H)
-    cell: np.ndarray  # (L, B, H)
-
-
 @dataclass(frozen=True)
 class LstmLanguageModel:
-    """Words in, probabilities of the next words out; states are values that are passed in and returned."""
+    """Words in, probabilities of the next words out; states are values that are passed in and returned.
+
+    A state (B, D) has D = 2 L H numbers: the hidden states of the L layers, then their cells; all zeros at the start of a
+    text.
+    """
 
     folder: Path
     words: tuple[str, ...]  # by id
     bands: tuple[int, ...]  # ids at which the bands of the vocabulary end, as in `asr.models.language`
-    weights: dict[str, np.ndarray]  # float32, by the names that they have in the network
+    network: Lstm
+    arrays: Mapping[str, np.ndarray]  # that it points to
 
     @classmethod
     def open(cls, folder: Path) -> LstmLanguageModel:
@@ -54,13 +53,15 @@ class LstmLanguageModel:
         content = description.verified(WEIGHTS)  # also where it is not unpacked
         try:
             bands = tuple(description.value("bands"))
-            name = f"lstm-{description.checksums(WEIGHTS)[WEIGHTS][:32]}"
-            weights = dict(kept_arrays(name, lambda: unpack_weights(content)))  # mapped, and shared by processes
+            name = f"lstm-blocks-{description.checksums(WEIGHTS)[WEIGHTS][:32]}"
+            arrays = dict(kept_arrays(name, lambda: _packed(stored_weights(content))))  # mapped, and shared by processes
+            arrays["ends"] = np.array(bands, np.uint32)
+            network = _network(arrays, bands)
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
         if len(words) != bands[-1]:
             raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; {REMEDY}")
-        return cls(folder, words, bands, weights)
+        return cls(folder, words, bands, network, arrays)
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -68,41 +69,47 @@ class LstmLanguageModel:
 
     @property
     def layers(self) -> int:
-        return sum(name.startswith("lstm.weight_hh") for name in self.weights)
+        return self.network.depth
 
     @property
     def size(self) -> int:
         """Units of a layer."""
-        return self.weights["lstm.weight_hh_l0"].shape[1]
+        return self.network.size
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers in the vector of a word, by band."""
-        return tuple(self.weights[f"words.vectors.{band}"].shape[1] for band in range(len(self.bands)))
+        return (self.network.width, *(self.network.rare[k].narrow.rows for k in range(len(self.bands) - 1)))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights as float32, by the names that they have in `asr.models.language`."""
+        return unpack_weights((self.folder / WEIGHTS).read_bytes())
 
     def encode(self, words: Sequence[str]) -> list[int]:
         """Ids of words, `UNKNOWN` for those not in the vocabulary."""
         return [self.ids.get(word, UNKNOWN) for word in words]
 
-    def start(self, batch: int = 1) -> LstmState:
-        """The state before any text."""
-        zeros = np.zeros((self.layers, batch, self.size), np.float32)
-        return LstmState(zeros, zeros)
+    def start(self, batch: int = 1) -> np.ndarray:
+        """The states (B, D) before any text."""
+        return np.zeros((batch, 2 * self.layers * self.size), np.float32)
 
-    def read(self, words: np.ndarray, state: LstmState) -> tuple[np.ndarray, LstmState]:
-        """Read words (T, B), T >= 0.
+    def read(self, words: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read words (T, B), T >= 0, after states (B, D).
 
         Returns:
-            Vectors (T, B, E) that predict the word after each, for `log_probs`; and the next state.
+            Vectors (T, B, E) that predict the word after each, for `log_probs`; and the next states.
+        Raises:
+            ValueError: there are more or fewer states than rows of words.
+            MemoryError: there is not enough.
         """
-        x = self._embedded(words)
-        hidden, cell = [], []
-        for layer in range(self.layers):
-            x, h, c = self._layer(x, layer, state.hidden[layer], state.cell[layer])
-            hidden.append(h)
-            cell.append(c)
-        outputs = _product(x, self.weights["output.weight"]) + self.weights["output.bias"]
-        return outputs, LstmState(np.stack(hidden), np.stack(cell))
+        words = np.ascontiguousarray(words, np.uint32)
+        after = np.array(states, np.float32, order="C")
+        if after.shape != (words.shape[1], 2 * self.layers * self.size):
+            raise ValueError(f"states {after.shape} are not those of words {words.shape}")
+        outputs = np.empty((*words.shape, self.network.width), np.float32)
+        places = (array.ctypes.data for array in (after, outputs))
+        _done(library().rill_lstm_read(self.network, words.ctypes.data, *words.shape, *places))
+        return outputs, after
 
     def log_probs(self, outputs: np.ndarray, words: np.ndarray, after: np.ndarray | None = None) -> np.ndarray:
         """Natural-log probabilities (M,) of words (M,), each after one of outputs (N, E).
@@ -110,61 +117,81 @@ class LstmLanguageModel:
         ``after`` (M,) says after which; without it, M is N and each word follows the output in its place.
         """
         after = np.arange(len(words)) if after is None else after
-        chosen = np.where(words < self.bands[0], words, self.bands[0] - 1 + np.searchsorted(self.bands, words, "right"))
-        head = self._head(outputs)
-        found = head[after, chosen] - _log_sum(head)[after]
-        for band in range(1, len(self.bands)):
-            asked = np.flatnonzero((words >= self.bands[band - 1]) & (words < self.bands[band]))
-            rows, places = np.unique(after[asked], return_inverse=True)
-            if not len(rows):
-                continue
-            within = self._within(outputs[rows], band)
-            found[asked] += within[places, words[asked] - self.bands[band - 1]] - _log_sum(within)[places]
-        return found
+        order = np.argsort(after, kind="stable")
+        given = (np.ascontiguousarray(outputs, np.float32), *(np.uint32(part)[order] for part in (words, after)))
+        found = np.empty(len(words), np.float32)
+        places = (array.ctypes.data for array in given)
+        _done(library().rill_lstm_log_probs(self.network, *places, len(words), found.ctypes.data))
+        result = np.empty_like(found)
+        result[order] = found
+        return result
 
     def all_log_probs(self, outputs: np.ndarray) -> np.ndarray:
         """Natural-log probabilities (N, V) of all words after outputs (N, E)."""
-        head = _log_softmax(self._head(outputs))
-        first = self.bands[0]
-        parts = [head[:, :first]]
-        for band in range(1, len(self.bands)):
-            parts.append(head[:, first + band - 1, None] + _log_softmax(self._within(outputs, band)))
-        return np.concatenate(parts, axis=1)
+        count, size = len(outputs), len(self.words)
+        words, after = np.tile(np.arange(size), count), np.repeat(np.arange(count), size)
+        return self.log_probs(outputs, words, after).reshape(count, size)
 
-    def _embedded(self, words: np.ndarray) -> np.ndarray:
-        flat = words.reshape(-1)
-        found = self.weights["words.vectors.0"][np.minimum(flat, self.bands[0] - 1)]
-        for band in range(1, len(self.bands)):
-            rows = np.flatnonzero((flat >= self.bands[band - 1]) & (flat < self.bands[band]))
-            vectors = self.weights[f"words.vectors.{band}"][flat[rows] - self.bands[band - 1]]
-            found[rows] = vectors @ self.weights[f"words.projections.{band - 1}"]
-        return found.reshape(*words.shape, -1)
 
-    def _layer(
-        self, x: np.ndarray, layer: int, hidden: np.ndarray, cell: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x (T, B, E), hidden and cell (B, H) -> (T, B, H), hidden, cell."""
-        weights = self.weights
-        bias = weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"]
-        inputs = _product(x, weights[f"lstm.weight_ih_l{layer}"]) + bias  # (T, B, 4 H)
-        recurrent = weights[f"lstm.weight_hh_l{layer}"]
-        size = hidden.shape[1]
-        outputs = np.empty((*x.shape[:2], size), np.float32)
-        for step, given in enumerate(inputs):
-            gates = given + _product(hidden, recurrent)
-            entry, forget, leave = (sigmoid(gates[:, k * size : (k + 1) * size]) for k in (0, 1, 3))
-            cell = forget * cell + entry * np.tanh(gates[:, 2 * size : 3 * size])
-            hidden = leave * np.tanh(cell)
-            outputs[step] = hidden
-        return outputs, hidden, cell
+def _done(success: int) -> None:
+    if not success:
+        raise MemoryError("no memory is left for the LSTM language model")
 
-    def _head(self, outputs: np.ndarray) -> np.ndarray:
-        parts = [_product(outputs, self.weights[name]) for name in ("words.vectors.0", "words.others")]
-        return np.concatenate(parts, axis=1) + self.weights["words.bias"]
 
-    def _within(self, outputs: np.ndarray, band: int) -> np.ndarray:
-        narrow = _product(outputs, self.weights[f"words.projections.{band - 1}"])
-        return _product(narrow, self.weights[f"words.vectors.{band}"])
+def _packed(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a network from `asr.words.packed_weights.stored_weights`."""
+
+    def matrix(name: str, *parts: str) -> dict[str, np.ndarray]:
+        codes, scales = ([stored[part + end] for part in parts] for end in ("", ".scale"))
+        return named(name, pack_matrix(np.concatenate(codes), np.concatenate(scales)[:, 0]))
+
+    def named(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {f"{name}.{key}": array for key, array in arrays.items()}
+
+    found = matrix("head", "words.vectors.0", "words.others") | matrix("output", "output.weight")
+    found |= {"head.bias": stored["words.bias"], "output.bias": stored["output.bias"]}
+    for layer in range(sum(name.startswith("lstm.bias_hh") for name in stored)):
+        found |= matrix(f"input.{layer}", f"lstm.weight_ih_l{layer}")
+        found |= matrix(f"recurrent.{layer}", f"lstm.weight_hh_l{layer}")
+        found[f"bias.{layer}"] = stored[f"lstm.bias_ih_l{layer}"] + stored[f"lstm.bias_hh_l{layer}"]
+    for band in range(1, sum(name.startswith("words.vectors.") and name[-1] != "e" for name in stored)):
+        codes = stored[f"words.projections.{band - 1}"]  # (w, E)
+        found |= matrix(f"vectors.{band}", f"words.vectors.{band}")
+        found |= matrix(f"narrow.{band}", f"words.projections.{band - 1}")
+        found |= named(f"widen.{band}", pack_matrix(np.ascontiguousarray(codes.T), np.ones(codes.shape[1])))
+    return found
+
+
+def _network(arrays: Mapping[str, np.ndarray], bands: Sequence[int]) -> Lstm:
+    """What points to the arrays of `_packed`, which must outlive it."""
+    depth = sum(name.startswith("bias.") for name in arrays)
+    width, size = len(arrays["output.bias"]), len(arrays["bias.0"]) // 4
+
+    def matrix(name: str, rows: int) -> object:
+        return matrix_of({key: arrays[f"{name}.{key}"] for key in ("codes", "scales", "sums")}, rows)
+
+    layers = (Layer * depth)()
+    for k in range(depth):
+        bias = arrays[f"bias.{k}"].ctypes.data
+        layers[k] = Layer(matrix(f"input.{k}", 4 * size), matrix(f"recurrent.{k}", 4 * size), bias)
+    rare = (Band * (len(bands) - 1))()
+    for k in range(1, len(bands)):
+        narrow = int(np.count_nonzero(arrays[f"narrow.{k}.scales"]))  # a row that is not padding has a scale
+        vectors = matrix(f"vectors.{k}", bands[k] - bands[k - 1])
+        rare[k - 1] = Band(vectors, matrix(f"narrow.{k}", narrow), matrix(f"widen.{k}", width))
+    return Lstm(
+        layers=layers,
+        rare=rare,
+        ends=arrays["ends"].ctypes.data,
+        head_bias=arrays["head.bias"].ctypes.data,
+        output_bias=arrays["output.bias"].ctypes.data,
+        head=matrix("head", len(arrays["head.bias"])),
+        output=matrix("output", width),
+        depth=depth,
+        size=size,
+        width=width,
+        bands=len(bands),
+    )
 
 
 def generate(
@@ -203,21 +230,3 @@ def write_lstm_language_model(
     (folder / WEIGHTS).write_bytes(pack_weights(weights))
     (folder / WORDS).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     write_description(folder, {"format": FORMAT, "kind": KIND, **about, "bands": list(bands)}, (WEIGHTS, WORDS))
-
-
-def _product(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """x (..., K) by weights (M, K): (..., M). With the few rows there are, OpenBLAS is two or three times as fast this
-    way round as in ``x @ weights.T``."""
-    rows = np.ascontiguousarray((weights @ x.reshape(-1, x.shape[-1]).T).T)
-    return rows.reshape(*x.shape[:-1], len(weights))
-
-
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    return scores - _log_sum(scores)[:, None]
-
-
-def _log_sum(scores: np.ndarray) -> np.ndarray:
-    """Logarithms (N,) of the sums of the exponentials of scores (N, M)."""
-    highest = scores.max(axis=1, keepdims=True)
-    powers = scores - highest
-    return highest[:, 0] + np.log(np.exp(powers, out=powers).sum(axis=1))

@@ -17,8 +17,6 @@ from asr.native.compiler import NAME, compile_library, sources_digest
 
 # As in records.h. Of a junction ``place`` and ``units`` hold floats.
 RECORD = np.dtype([("parent", "<u4"), ("word", "<u4"), ("place", "<u4"), ("units", "<u4"), ("node", "<u4")])
-# As in types.h: words of a path, with their cost by an LSTM and by the n-grams.
-NODE = np.dtype([(name, "<u4") for name in ("parent", "word", "context", "row")] + [("lstm", "<f4"), ("ngram", "<f4")])
 NONE = 0xFFFFFFFF  # no record, no word
 JUNCTION = 0x80000000  # flag in a record's word: it is not the entry of a phone, and the rest is another record
 
@@ -33,8 +31,41 @@ class Ngrams(ctypes.Structure):
     ]
 
 
+class Matrix(ctypes.Structure):
+    """As in int8.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("codes", "scales", "sums")),
+        *((name, c_uint32) for name in ("rows", "columns")),
+    ]
+
+
+class Layer(ctypes.Structure):
+    """As in lstm.h."""
+
+    _fields_ = [("input", Matrix), ("recurrent", Matrix), ("bias", c_void_p)]
+
+
+class Band(ctypes.Structure):
+    """As in lstm.h."""
+
+    _fields_ = [("vectors", Matrix), ("narrow", Matrix), ("widen", Matrix)]
+
+
+class Lstm(ctypes.Structure):
+    """As in lstm.h."""
+
+    _fields_ = [
+        ("layers", POINTER(Layer)),
+        ("rare", POINTER(Band)),
+        *((name, c_void_p) for name in ("ends", "head_bias", "output_bias")),
+        *((name, Matrix) for name in ("head", "output")),
+        *((name, c_uint32) for name in ("depth", "size", "width", "bands")),
+    ]
+
+
 class Model(ctypes.Structure):
-    """As in beam.c."""
+    """As in types.h."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("first", "arcs", "finals", "pausing", "enter", "stay", "phone_of")),
@@ -48,6 +79,8 @@ class Model(ctypes.Structure):
         ("most_active", c_uint32),
         ("identity", c_uint32),
         ("lstm_weight", c_float),
+        ("lstm", POINTER(Lstm)),
+        ("lstm_word", c_void_p),
     ]
 
 
@@ -55,10 +88,15 @@ _SIGNATURES = {
     "rill_scratch_new": (c_void_p, []),
     "rill_scratch_free": (None, [c_void_p]),
     "rill_state_free": (None, [c_void_p]),
-    "rill_advance": (c_void_p, [POINTER(Model), c_void_p, c_void_p, c_void_p, c_uint32, c_uint32]),
+    "rill_advance": (c_void_p, [POINTER(Model), *[c_void_p] * 4, c_uint32, c_uint32]),
     "rill_rescore": (c_int, [POINTER(Model), c_void_p, c_void_p]),
-    "rill_nodes": (c_void_p, [c_void_p]),
+    "rill_lstm_ends": (c_int, [POINTER(Model), *[c_void_p] * 3]),
+    "rill_lstm_context": (c_int, [POINTER(Model), c_void_p, c_void_p, c_uint32, c_void_p]),
+    "rill_lstm_read": (c_int, [POINTER(Lstm), c_void_p, c_uint32, c_uint32, c_void_p, c_void_p]),
+    "rill_lstm_log_probs": (c_int, [POINTER(Lstm), *[c_void_p] * 3, c_uint32, c_void_p]),
+    "rill_use_kernel": (c_char_p, [c_uint32]),
     "rill_node_count": (c_uint32, [c_void_p]),
+    "rill_row_count": (c_uint32, [c_void_p]),
     "rill_best": (c_uint32, [POINTER(Model), c_void_p, c_int, c_void_p, POINTER(c_double), POINTER(c_float)]),
     "rill_ending_cost": (c_float, [POINTER(Model), c_void_p]),
     "rill_path": (c_uint32, [c_void_p, c_uint32, c_void_p, c_void_p, c_uint32]),
@@ -113,4 +151,4 @@ def _compiled(digest: str) -> Path:
     return path
 
 
-__all__ = ["JUNCTION", "NODE", "NONE", "RECORD", "Model", "Ngrams", "library"]
+__all__ = ["JUNCTION", "NONE", "RECORD", "Band", "Layer", "Lstm", "Matrix", "Model", "Ngrams", "library"]

@@ -297,23 +297,24 @@ EXPORT void rill_scratch_free(Scratch *x) {
     if (!x) return;
     free(x->now.tokens), free(x->next.tokens), free(x->next.records.all);
     free(x->slots), free(x->stamps), free(x->place), free(x->over), free(x->stack), free(x->buckets);
-    free(x->cache), free(x);
+    free(x->asked), free(x->fresh), free(x->work.memory), free(x->cache), free(x);
 }
 
 EXPORT void rill_state_free(State *state) {
     if (!state) return;
+    release_rows(state->rows);
     free(state->tokens), free(state->records.all), free(state->nodes), free(state);
 }
 
-/* A copy with as much memory as it needs, and the nodes of `before`. */
-static State *copied(const State *set, const Model *m, const State *before) {
+/* A copy with as much memory as it needs, and the nodes of `before`; without one, of the LSTM's state `context`. */
+static State *copied(const State *set, const Model *m, const State *before, const float *context) {
     State *state = calloc(1, sizeof(State));
     if (!state) return NULL;
     *state = *set;
-    state->room = set->count, state->records.room = set->records.count, state->nodes = NULL;
+    state->room = set->count, state->records.room = set->records.count, state->nodes = NULL, state->rows = NULL;
     state->tokens = malloc((set->count + 1) * sizeof(Token));
     state->records.all = malloc((set->records.count + 1) * sizeof(Record));
-    if (!state->tokens || !state->records.all || (m->lstm_weight > 0 && !copy_nodes(state, m, before))) {
+    if (!state->tokens || !state->records.all || (m->lstm && !copy_nodes(state, m, before, context))) {
         rill_state_free(state);
         return NULL;
     }
@@ -329,10 +330,10 @@ static void swap_sets(Scratch *x) {
     x->next.tokens = tokens, x->next.room = room;
 }
 
-/* The state after T more rows (T, K); `before` is NULL at the start of an utterance, and is left as it is. NULL is
-   returned without memory. */
-EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, const float *rows, uint32_t frames,
-                           uint32_t units) {
+/* The state after T more rows (T, K); `before` is NULL at the start of an utterance, and is left as it is. `context` (D,)
+   is the LSTM's state there. NULL is returned without memory. */
+EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, const float *context, const float *rows,
+                           uint32_t frames, uint32_t units) {
     State *next = &x->next;
     x->failed = 0;
     next->records.count = 0;
@@ -367,7 +368,7 @@ EXPORT State *rill_advance(const Model *m, Scratch *x, const State *before, cons
     }
     swap_sets(x);
     if (x->failed || !compact(x, m, next)) return NULL;
-    return copied(next, m, before);
+    return copied(next, m, before, context);
 }
 
 EXPORT uint32_t rill_record_count(const State *state) { return state->records.count; }
@@ -376,7 +377,7 @@ EXPORT uint32_t rill_token_count(const State *state) { return state->count; }
 
 EXPORT const Record *rill_records(const State *state) { return state->records.all; }
 
-EXPORT Node *rill_nodes(const State *state) { return state->nodes; }
+EXPORT uint32_t rill_row_count(const State *state) { return state->rows ? state->rows->count : 0; }
 
 EXPORT uint32_t rill_node_count(const State *state) { return state->node_count; }
 

@@ -1,9 +1,9 @@
 /* Words scored by an LSTM while the search goes on (on-the-fly rescoring; lattices that keep a state of the LSTM for each
    context of the n-grams: Liu et al. 2014, "Efficient lattice rescoring using recurrent neural network language models").
 
-   Every so many frames the caller asks which words have been written since, on paths that are still alive. It scores them,
-   each once after the same words before, and every path gets the difference from what the n-grams had made of it. Paths
-   that have met go on with the LSTM's state of the cheaper one. */
+   Every so many frames the words that have been written since are scored, on paths that are still alive, each once after
+   the same words before, and every path gets the difference from what the n-grams had made of it. Paths that have met go
+   on with the LSTM's state of the cheaper one. */
 #pragma once
 #include "types.h"
 
@@ -28,15 +28,32 @@ static inline uint32_t node_of(const State *state, uint32_t record) {
     return record == NONE ? 0 : state->records.all[record].node;
 }
 
-/* Give a new state the nodes of the one before, or the first one: no words yet. */
-static int copy_nodes(State *state, const Model *m, const State *before) {
+static void release_rows(Rows *rows) {
+    if (rows && !__atomic_sub_fetch(&rows->owners, 1, __ATOMIC_ACQ_REL)) free(rows);
+}
+
+static Rows *new_rows(const Lstm *lstm, uint32_t count) {
+    Rows *rows = malloc(sizeof(Rows) + (size_t)count * state_size(lstm) * sizeof(float));
+    if (rows) rows->owners = 1, rows->count = count;
+    return rows;
+}
+
+/* Give a new state the nodes of the one before, or the first one: no words yet, and the LSTM's state `context` (D,). */
+static int copy_nodes(State *state, const Model *m, const State *before, const float *context) {
     Node root = {NONE, NONE, NONE, 0, 0, 0};
     if (m->ngrams) root.context = context_of_word(m->ngrams, m->ngrams->words + 1);
     const Node *nodes = before ? before->nodes : &root;
     state->node_count = state->node_room = before ? before->node_count : 1;
     state->nodes = malloc(state->node_count * sizeof(Node));
-    if (state->nodes) memcpy(state->nodes, nodes, state->node_count * sizeof(Node));
-    return state->nodes != NULL;
+    if (!state->nodes) return 0;
+    memcpy(state->nodes, nodes, state->node_count * sizeof(Node));
+    if (before) {
+        __atomic_add_fetch(&before->rows->owners, 1, __ATOMIC_RELAXED);
+        state->rows = before->rows;
+    } else if ((state->rows = new_rows(m->lstm, 1))) {
+        memcpy(state->rows->numbers, context, state_size(m->lstm) * sizeof(float));
+    }
+    return state->rows != NULL;
 }
 
 static uint32_t bucket_of(const Scratch *x, const State *s, uint32_t parent, uint32_t word) {
@@ -91,6 +108,116 @@ static void keep_nodes(Scratch *x, State *s) {
         if (s->records.all[k].node != NONE) s->records.all[k].node = place[s->records.all[k].node];
 }
 
+/* Keep the LSTM's states after the nodes that are left; 0 without memory. */
+static int keep_rows(const Model *m, Scratch *x, State *s) {
+    uint32_t count = 0, old = s->rows->count, size = state_size(m->lstm);
+    for (uint32_t k = 0; k < s->node_count; k++) count += s->nodes[k].row != NONE;
+    if (count == old && !x->fresh_count) return 1;
+    Rows *rows = new_rows(m->lstm, count);
+    if (!rows) return 0;
+    float *place = rows->numbers;
+    for (uint32_t k = 0, next = 0; k < s->node_count; k++) {
+        uint32_t row = s->nodes[k].row;
+        if (row == NONE) continue;
+        const float *from = row < old ? s->rows->numbers + (size_t)row * size : x->fresh + (size_t)(row - old) * size;
+        memcpy(place, from, size * sizeof(float));
+        place += size, s->nodes[k].row = next++;
+    }
+    release_rows(s->rows);
+    s->rows = rows, x->fresh_count = 0;
+    return 1;
+}
+
+static const float *row_of(const Model *m, const Scratch *x, const State *s, uint32_t node) {
+    uint32_t row = s->nodes[node].row, old = s->rows->count, size = state_size(m->lstm);
+    return row < old ? s->rows->numbers + (size_t)row * size : x->fresh + (size_t)(row - old) * size;
+}
+
+/* Let the LSTM read the last words of some nodes, at most GROUP, whose parents have rows; 0 without memory. */
+static int read_nodes(const Model *m, Scratch *x, State *s, const uint32_t *nodes, uint32_t count) {
+    const float *before[GROUP];
+    float *after[GROUP];
+    uint32_t words[GROUP], size = state_size(m->lstm);
+    if (!reserve((void **)&x->fresh, &x->fresh_room, (x->fresh_count + count) * size, sizeof(float))) return 0;
+    for (uint32_t n = 0; n < count; n++) {
+        Node *node = &s->nodes[nodes[n]];
+        words[n] = m->lstm_word[node->word];
+        before[n] = row_of(m, x, s, node->parent);
+        after[n] = x->fresh + (size_t)x->fresh_count * size;
+        node->row = s->rows->count + x->fresh_count++;
+    }
+    read_words(m->lstm, &x->work, words, before, after, count);
+    return 1;
+}
+
+/* Give rows to the nodes that are marked in `wanted` (node_count,) and to those that they go on from; 0 without memory. */
+static int give_rows(const Model *m, Scratch *x, State *s, uint8_t *wanted) {
+    const Node *nodes = s->nodes;
+    uint32_t group[GROUP], count = 0;
+    for (uint32_t k = s->node_count; k-- > 1;)
+        if (wanted[k] && nodes[k].row == NONE) wanted[nodes[k].parent] = 1;
+    for (uint32_t k = 1; k < s->node_count; k++) { /* parents come before their children */
+        if (!wanted[k] || nodes[k].row != NONE) continue;
+        if (count == GROUP || (count && nodes[nodes[k].parent].row == NONE)) {
+            if (!read_nodes(m, x, s, group, count)) return 0;
+            count = 0;
+        }
+        group[count++] = k;
+    }
+    return !count || read_nodes(m, x, s, group, count);
+}
+
+/* What the LSTM is asked: words after nodes. Lists of them, by node. */
+typedef struct {
+    uint32_t *first, *next; /* (node_count,) of each node's list and of each member of one, NONE where it ends */
+    uint32_t *words, *after;
+    float *found, *costs;
+    uint8_t *wanted; /* (node_count,) nodes that have a list */
+} Questions;
+
+static int make_questions(Scratch *x, const State *s, Questions *q) {
+    uint32_t count = s->node_count;
+    if (!reserve((void **)&x->asked, &x->asked_room, 7 * count, sizeof(uint32_t))) return 0;
+    q->first = x->asked, q->next = q->first + count, q->words = q->next + count, q->after = q->words + count;
+    q->found = (float *)(q->after + count), q->costs = q->found + count, q->wanted = (uint8_t *)(q->costs + count);
+    memset(q->first, 0xFF, count * sizeof(uint32_t));
+    memset(q->wanted, 0, count);
+    return 1;
+}
+
+static void ask(Questions *q, uint32_t node, uint32_t member) {
+    q->next[member] = q->first[node];
+    q->first[node] = member, q->wanted[node] = 1;
+}
+
+/* Answer: `costs` in nats of the members of all lists, of their words or of the end of a sentence, after the nodes that
+   have the lists; 0 without memory. Those nodes have rows then. */
+static int answer(const Model *m, Scratch *x, State *s, Questions *q, int ends) {
+    const float *rows[GROUP];
+    uint32_t nodes[GROUP];
+    if (!prepare(&x->work, m->lstm) || !give_rows(m, x, s, q->wanted)) return 0;
+    for (uint32_t k = 0; k < s->node_count;) {
+        uint32_t count = 0, number = 0;
+        for (; k < s->node_count && count < GROUP; k++) {
+            if (q->first[k] == NONE) continue;
+            rows[count] = row_of(m, x, s, k);
+            for (uint32_t j = q->first[k]; j != NONE; j = q->next[j]) {
+                q->words[number] = ends ? 0 : m->lstm_word[s->nodes[j].word];
+                q->after[number++] = count;
+            }
+            nodes[count++] = k;
+        }
+        if (!count) break;
+        foretell(m->lstm, &x->work, rows, count);
+        log_probs(m->lstm, &x->work, count, q->words, q->after, 0, number, q->found);
+        number = 0;
+        for (uint32_t n = 0; n < count; n++)
+            for (uint32_t j = q->first[nodes[n]]; j != NONE; j = q->next[j], number++)
+                q->costs[j] = q->words[number] == UNKNOWN ? INFINITY : -q->found[number];
+    }
+    return 1;
+}
+
 /* Let the costs of all paths have what the scores of their new words add. `over` holds that for each record. */
 static void apply_scores(Scratch *x, State *s) {
     Record *all = s->records.all;
@@ -121,19 +248,24 @@ static void apply_scores(Scratch *x, State *s) {
     keep_nodes(x, s);
 }
 
-/* Score the words that a new state's paths have written since the last time.
+/* Ask the LSTM about the nodes that have no cost by it; 0 without memory. */
+static int score_nodes(const Model *m, Scratch *x, State *s) {
+    Questions q;
+    if (!make_questions(x, s, &q)) return 0;
+    for (uint32_t k = s->node_count; k-- > 1;)
+        if (isnan(s->nodes[k].lstm)) ask(&q, s->nodes[k].parent, k);
+    if (!answer(m, x, s, &q, 0)) return 0;
+    for (uint32_t k = 1; k < s->node_count; k++)
+        if (isnan(s->nodes[k].lstm)) s->nodes[k].lstm = q.costs[k];
+    return 1;
+}
 
-   Returns 1 when some are still to be scored by the LSTM: those nodes whose `lstm` is NaN, which the caller sets before it
-   calls again; 0 when all is done, -1 without memory. Only for a state that nobody else has yet. */
-EXPORT int rill_rescore(const Model *m, Scratch *x, State *s) {
+/* Find what scores add to the new records' paths, in `over`; 1 if some words have none yet, -1 without memory. */
+static int add_up(const Model *m, Scratch *x, State *s) {
     const Record *all = s->records.all;
-    uint32_t count = s->records.count, begin = s->scored;
-    if (!reserve((void **)&x->over, &x->over_room, count + 1, sizeof(float)) ||
-        !reserve((void **)&x->place, &x->place_room, count + 1, sizeof(uint32_t)) ||
-        !index_nodes(x, s, count - begin))
-        return -1;
+    uint32_t begin = s->scored;
     int waiting = 0;
-    for (uint32_t k = begin; k < count; k++) {
+    for (uint32_t k = begin; k < s->records.count; k++) {
         const Record *one = &all[k];
         uint32_t parent = one->parent, node = 0;
         float before = 0;
@@ -159,6 +291,50 @@ EXPORT int rill_rescore(const Model *m, Scratch *x, State *s) {
         }
         x->over[k] = before, x->place[k] = node;
     }
-    if (!waiting) apply_scores(x, s);
     return waiting;
+}
+
+/* Score the words that a new state's paths have written since the last time. Only for a state that nobody else has yet;
+   returns 0 without memory. */
+EXPORT int rill_rescore(const Model *m, Scratch *x, State *s) {
+    uint32_t count = s->records.count;
+    if (!reserve((void **)&x->over, &x->over_room, count + 1, sizeof(float)) ||
+        !reserve((void **)&x->place, &x->place_room, count + 1, sizeof(uint32_t)) ||
+        !index_nodes(x, s, count - s->scored))
+        return 0;
+    x->fresh_count = 0;
+    for (int waiting; (waiting = add_up(m, x, s));)
+        if (waiting < 0 || !score_nodes(m, x, s)) return 0;
+    apply_scores(x, s);
+    return keep_rows(m, x, s);
+}
+
+/* Costs (node_count,) in nats of ending a sentence after the nodes of a state that has been scored, and that nobody else
+   has; of those alone that a path which may end has come to. Returns 0 without memory. */
+EXPORT int rill_lstm_ends(const Model *m, Scratch *x, State *s, float *costs) {
+    Questions q;
+    if (!make_questions(x, s, &q)) return 0;
+    for (uint32_t k = 0; k < s->count; k++) {
+        uint32_t node = node_of(s, s->tokens[k].record);
+        if (!isinf(m->finals[s->tokens[k].state]) && q.first[node] == NONE) {
+            q.next[node] = NONE;
+            ask(&q, node, node);
+        }
+    }
+    x->fresh_count = 0;
+    if (!answer(m, x, s, &q, 1)) return 0;
+    for (uint32_t k = 0; k < s->node_count; k++) costs[k] = q.first[k] == NONE ? INFINITY : q.costs[k];
+    return keep_rows(m, x, s);
+}
+
+/* The LSTM's state (D,) after the words of a path and the end of a sentence; returns 0 without memory. */
+EXPORT int rill_lstm_context(const Model *m, Scratch *x, State *s, uint32_t token, float *context) {
+    Questions q;
+    uint32_t node = node_of(s, s->tokens[token].record), ends = 0;
+    if (!prepare(&x->work, m->lstm) || !make_questions(x, s, &q)) return 0;
+    x->fresh_count = 0, q.wanted[node] = 1;
+    if (!give_rows(m, x, s, q.wanted)) return 0;
+    const float *row = row_of(m, x, s, node);
+    read_words(m->lstm, &x->work, &ends, &row, &context, 1);
+    return keep_rows(m, x, s);
 }

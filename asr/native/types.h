@@ -1,5 +1,6 @@
 /* What the beam search works on. */
 #pragma once
+#include "lstm.h"
 #include "records.h"
 
 typedef struct {
@@ -29,7 +30,9 @@ typedef struct {
     float lattice_beam;         /* nats, of junctions; 0: none are kept */
     uint32_t most_active;
     uint32_t identity;          /* another one for every search */
-    float lstm_weight;          /* of the LSTM in its mean with the n-grams; 0: there is none */
+    float lstm_weight;          /* of the LSTM in its mean with the n-grams */
+    const Lstm *lstm;           /* or NULL */
+    const uint32_t *lstm_word;  /* (W,) the LSTM's number of each word */
 } Model;
 
 /* What a path is in a frame: STAYED in a phone, NEW by an arc, TOLD of a junction, PASSED on along arcs that read nothing. */
@@ -51,16 +54,23 @@ typedef struct {
     uint32_t parent;  /* without the last word */
     uint32_t word;    /* the last word */
     uint32_t context; /* of the large model */
-    uint32_t row;     /* where the caller keeps the LSTM's state after it, NONE before it is needed */
+    uint32_t row;     /* of the LSTM's states after it, NONE before it is needed */
     float lstm;       /* cost in nats of the last word by the LSTM: NaN until it is known, infinite where it has no say */
     float ngram;      /* the same by the large model */
 } Node;
+
+/* States of the LSTM (count, D), shared by the states of a search that go on from each other. */
+typedef struct {
+    uint32_t owners, count;
+    float numbers[];
+} Rows;
 
 typedef struct {
     Token *tokens;
     uint32_t count, room;
     Records records;
     Node *nodes; /* NULL without an LSTM */
+    Rows *rows;
     uint32_t node_count, node_room;
     uint32_t scored; /* records whose words the LSTM has scored */
     uint32_t frames;
@@ -85,6 +95,10 @@ typedef struct {
     uint32_t over_room;
     uint32_t *stack, stack_room;
     uint32_t *buckets, bucket_room; /* hash table of nodes */
+    uint32_t *asked, asked_room;
+    float *fresh; /* (F, D) states of the LSTM after nodes that had none */
+    uint32_t fresh_room, fresh_count;
+    Work work;
     uint32_t cached_for; /* identity of a search */
     Cached *cache; /* (CACHE,) */
     int failed;    /* out of memory */

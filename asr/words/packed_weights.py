@@ -22,14 +22,20 @@ def pack_weights(weights: dict[str, np.ndarray]) -> bytes:
     return content.getvalue()
 
 
-def unpack_weights(content: bytes) -> dict[str, np.ndarray]:
-    """The float32 weights of what `pack_weights` made.
+def stored_weights(content: bytes) -> dict[str, np.ndarray]:
+    """What `pack_weights` made, as it is stored: by name the codes of matrices, by name and ``.scale`` their scales (M, 1),
+    and vectors.
 
     Raises:
         KeyError, ValueError, zipfile.BadZipFile and what else numpy raises: it is anything else.
     """
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        stored = {name: archive[name] for name in archive.files}
+        return {name: archive[name] for name in archive.files}
+
+
+def unpack_weights(content: bytes) -> dict[str, np.ndarray]:
+    """The float32 weights of what `pack_weights` made; raises what `stored_weights` does."""
+    stored = stored_weights(content)
     return {
         name: value * stored[f"{name}.scale"] if value.ndim > 1 else value
         for name, value in stored.items()
