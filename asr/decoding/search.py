@@ -132,7 +132,7 @@ class Search:
         )
         if large is not None:
             self._ngrams = _ngrams(large.ngrams)
-            self.model.ngrams = ctypes.pointer(self._ngrams)
+            self.model.ngrams, self.model.most_bonus = ctypes.pointer(self._ngrams), arrays["bonus"].max(initial=0.0)
         if lstm is not None:
             self.model.lstm, self.model.lstm_weight = ctypes.pointer(lstm.model.network), lstm.weight
 

@@ -11,15 +11,16 @@ import numpy as np
 from asr.errors import ModelError
 from asr.graph.graph import Graph, StoredGraph
 from asr.graph.kept_arrays import Arrays, kept_arrays
+from asr.native import library
 
-FORMAT = 3  # part of every name: raised when files of older versions must not be used
-ARC = np.dtype([("target", "<u4"), ("weight", "<f4"), ("label", "<u4")])  # label: word * MOST_PHONES + phone
+FORMAT = 4  # part of every name: raised when files of older versions must not be used
+ARC = np.dtype([("target", "<u4"), ("weight", "<f4"), ("label", "<u4")])  # as in asr/native/types.h
 MOST_PHONES = 64  # "no phone" included
 
 
 @dataclass(frozen=True)
 class CompiledGraph:
-    """L∘G as the beam search reads it: S states, A arcs sorted by source, those that read nothing first."""
+    """L∘G as the beam search reads it: S states, A arcs sorted by source and as asr/native/linking.h says."""
 
     start: int
     first: np.ndarray  # (S + 1,) uint32: first arc of each state
@@ -47,12 +48,12 @@ def compiled(graph: Graph | StoredGraph) -> CompiledGraph:
 def _arrays(graph: Graph) -> Arrays:
     if int(graph.phones.max(initial=0)) >= MOST_PHONES:
         raise ModelError(f"a decoding graph can have {MOST_PHONES - 1} phones, not {int(graph.phones.max())}")
-    graph = graph.silent_first()
     first = np.zeros(len(graph.counts) + 1, np.uint32)
     np.cumsum(graph.counts, out=first[1:])
     arcs = np.empty(len(graph.phones), ARC)
     arcs["target"], arcs["weight"] = graph.targets, graph.weights
     arcs["label"] = graph.words.astype(np.uint32) * MOST_PHONES + graph.phones.astype(np.uint32)
+    library().rill_graph_link(first.ctypes.data, arcs.ctypes.data, len(graph.counts))
     arrays: Mapping[str, np.ndarray] = {
         "start": np.array([graph.start], np.uint32),
         "first": first,

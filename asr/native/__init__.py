@@ -72,6 +72,7 @@ class Model(ctypes.Structure):
         ("ngrams", POINTER(Ngrams)),
         ("ngram_word", c_void_p),
         ("bonus", c_void_p),
+        ("most_bonus", c_float),
         *((name, c_uint32) for name in ("start", "phones", "forgets")),
         *((name, c_float) for name in ("language_weight", "first_weight", "second_weight", "word_cost", "pause_cost")),
         ("beam", c_float),
@@ -106,6 +107,7 @@ _SIGNATURES = {
     "rill_records": (c_void_p, [c_void_p]),
     "rill_record_size": (c_uint32, []),
     "rill_sources": (c_char_p, []),
+    "rill_graph_link": (None, [c_void_p, c_void_p, c_uint32]),
     "rill_ngrams_link": (c_int, [*[c_void_p] * 4, *[c_uint32] * 3, *[c_void_p] * 2]),
 }
 

@@ -120,7 +120,7 @@ static float large_cost(Scratch *x, const Ngrams *ngrams, uint32_t context, uint
 static inline void take(Scratch *x, const Model *m, Token *token, const Arc *arc) {
     uint32_t word = arc->label >> 6;
     float cost = m->language_weight * arc->weight;
-    token->state = arc->target;
+    token->state = arc->target & ~PASSES;
     if (!word) {
         token->pending += arc->weight;
     } else {
@@ -156,7 +156,10 @@ static void pass(Scratch *x, const Model *m, float limit) {
         x->next.tokens[x->stack[left]].fresh = PASSED;
         for (uint32_t a = m->first[token.state]; a < m->first[token.state + 1]; a++) {
             const Arc *arc = &m->arcs[a];
+            uint32_t word = arc->label >> 6;
             if (arc->label & 63) break;
+            float bonus = word && m->ngrams ? m->bonus[word] : 0;
+            if (token.cost + m->language_weight * (arc->weight - bonus) > limit) continue;
             Token after = token;
             after.junction = token.latest;
             take(x, m, &after, arc);
@@ -253,21 +256,20 @@ static void step(Scratch *x, const Model *m, const float *row) {
                 offer(x, m, pause, &entry);
             }
         }
-        uint32_t line = m->phone_of[token.kind] * m->phones;
+        uint32_t line = m->phone_of[token.kind] * m->phones, done = 1;
         for (uint32_t a = m->first[token.state]; a < m->first[token.state + 1]; a++) {
             const Arc *arc = &m->arcs[a];
-            uint32_t phone = arc->label & 63;
-            if (!phone) continue;
-            float read = row[m->enter[line + phone]];
-            /* The least that the path can cost: where a word is written, the graph's part is taken back. */
-            float least = token.cost - read + m->language_weight * arc->weight;
-            if (m->ngrams && arc->label >> 6) {
-                float back = (m->language_weight - m->first_weight) * (token.pending + arc->weight);
-                least -= fmaxf(back, 0) + m->language_weight * m->bonus[arc->label >> 6];
+            uint32_t phone = arc->label & 63, word = arc->label >> 6, group = group_of(arc);
+            if (!phone || group == done) continue;
+            /* What the path is thought to cost: the graph's cost of a word stands for that of the large model. */
+            float read = row[m->enter[line + phone]], cost = token.cost - read + m->language_weight * arc->weight;
+            if (cost - (word ? m->language_weight * m->most_bonus : 0) > limit) {
+                done = group; /* the others cost more */
+                continue;
             }
-            if (least > limit) continue;
+            if (word && m->ngrams && cost - m->language_weight * m->bonus[word] > limit) continue;
             Token after = token;
-            after.fresh = NEW;
+            after.fresh = arc->target & PASSES ? NEW : PASSED;
             take(x, m, &after, arc);
             after.cost -= read;
             if (after.cost > limit) continue;

@@ -1,8 +1,42 @@
-/* Linking an n-gram model that comes out of its file: see LargeNgrams.pack of asr.lm.large_ngrams. */
+/* What is done once to models that come out of their files, before they are searched. */
 #pragma once
-#include "ngrams.h"
+#include "types.h"
 
-/* Fill `last` and `suffixes` of a model of `entries` n-grams, `words` of them single words, and `contexts` contexts.
+/* Whether an arc of a state comes before another: those that read nothing first, then phone by phone those that write no
+   word and those that write one, the cheapest first. */
+static inline int comes_before(const Arc *one, const Arc *other) {
+    uint32_t a = group_of(one), b = group_of(other);
+    return a != b ? a < b : one->weight < other->weight;
+}
+
+static int compare_arcs(const void *one, const void *other) {
+    return comes_before(one, other) ? -1 : comes_before(other, one);
+}
+
+/* Sort the arcs of each of some states, and mark those whose target has arcs that read nothing. */
+EXPORT void rill_graph_link(const uint32_t *first, Arc *arcs, uint32_t states) {
+    for (uint32_t state = 0; state < states; state++) {
+        Arc *of = arcs + first[state];
+        uint32_t count = first[state + 1] - first[state];
+        if (count > 32) {
+            qsort(of, count, sizeof(Arc), compare_arcs);
+            continue;
+        }
+        for (uint32_t k = 1; k < count; k++) {
+            Arc one = of[k];
+            uint32_t place = k;
+            for (; place && comes_before(&one, &of[place - 1]); place--) of[place] = of[place - 1];
+            of[place] = one;
+        }
+    }
+    for (uint32_t k = 0; k < first[states]; k++) {
+        uint32_t target = arcs[k].target;
+        if (first[target] < first[target + 1] && !(arcs[first[target]].label & 63)) arcs[k].target |= PASSES;
+    }
+}
+
+/* Fill `last` and `suffixes` of a model, an n-gram model as LargeNgrams.pack of asr.lm.large_ngrams packs it,
+   of `entries` n-grams, `words` of them single words, and `contexts` contexts.
 
    steps: (3, entries - words) bytes, the lowest first: how far each n-gram's place among the words that follow the
    context's suffix is from that of the n-gram before it, less 1.

@@ -3,14 +3,20 @@
 #include "lstm.h"
 #include "records.h"
 
+#define PASSES 0x80000000u /* flag in an arc's target: arcs that read nothing go on from there */
+
 typedef struct {
     uint32_t target;
     float weight;
     uint32_t label; /* word * 64 + phone; phone 0: reads nothing */
 } Arc;
 
+/* Arcs of a group lie together, the cheapest first: those that read the same phone, and write a word or none. */
+static inline uint32_t group_of(const Arc *arc) { return (arc->label & 63) << 1 | (arc->label > 63); }
+
 typedef struct {
-    const uint32_t *first;      /* (S + 1,) first arc of each state; of its arcs those that read nothing come first */
+    const uint32_t *first;      /* (S + 1,) first arc of each state; of its arcs those that read nothing come first, and
+                                   then group by group */
     const Arc *arcs;
     const float *finals;        /* (S,) cost of ending a sentence, infinite where none ends */
     const uint8_t *pausing;     /* (S,) where silence may be inserted */
@@ -20,6 +26,7 @@ typedef struct {
     const Ngrams *ngrams;       /* of the large model, or NULL */
     const uint32_t *ngram_word; /* (W,) the large model's number of each word, NONE where it knows none */
     const float *bonus;         /* (W,) nats that the large model's cost of each word is lowered by */
+    float most_bonus;           /* the largest of them */
     uint32_t start, phones;
     uint32_t forgets;           /* whether an arc that reads nothing ends the phone before it (CTC) */
     float language_weight;      /* factor on the graph's costs */
