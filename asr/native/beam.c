@@ -17,8 +17,8 @@ static inline uint32_t slot_of(const Scratch *x, uint32_t state, uint32_t kind, 
 
 static uint32_t place_of(Scratch *x, uint32_t state, uint32_t kind, uint32_t context) {
     uint32_t slot = slot_of(x, state, kind, context);
-    while (x->stamps[slot] == x->stamp) {
-        const Token *token = &x->next.tokens[x->slots[slot]];
+    while (x->slots[slot].stamp == x->stamp) {
+        const Token *token = &x->next.tokens[x->slots[slot].token];
         if (token->state == state && token->kind == kind && token->context == context) return slot;
         slot = (slot + 1) & (x->size - 1);
     }
@@ -27,7 +27,7 @@ static uint32_t place_of(Scratch *x, uint32_t state, uint32_t kind, uint32_t con
 
 static void clear_table(Scratch *x) {
     if (++x->stamp == 0) {
-        memset(x->stamps, 0, x->size * sizeof(uint32_t));
+        memset(x->slots, 0, x->size * sizeof(Slot));
         x->stamp = 1;
     }
     x->next.count = 0;
@@ -35,17 +35,13 @@ static void clear_table(Scratch *x) {
 
 static int grow_table(Scratch *x) {
     uint32_t size = x->size ? x->size * 2 : 16384;
-    uint32_t *slots = malloc(size * sizeof(uint32_t)), *stamps = calloc(size, sizeof(uint32_t));
-    if (!slots || !stamps) {
-        free(slots), free(stamps);
-        return 0;
-    }
-    free(x->slots), free(x->stamps);
-    x->slots = slots, x->stamps = stamps, x->size = size, x->stamp = 1;
+    Slot *slots = calloc(size, sizeof(Slot));
+    if (!slots) return 0;
+    free(x->slots);
+    x->slots = slots, x->size = size, x->stamp = 1;
     for (uint32_t k = 0; k < x->next.count; k++) {
         const Token *token = &x->next.tokens[k];
-        uint32_t slot = place_of(x, token->state, token->kind, token->context);
-        x->slots[slot] = k, x->stamps[slot] = x->stamp;
+        x->slots[place_of(x, token->state, token->kind, token->context)] = (Slot){x->stamp, k};
     }
     return 1;
 }
@@ -72,7 +68,7 @@ static inline void join(Scratch *x, Token *winner, const Token *loser, uint32_t 
 /* Offer a path to the next frame's set; `entry` is the record that it needs, or NULL. Returns its index if it is taken. */
 static uint32_t offer(Scratch *x, const Model *m, Token token, const Record *entry) {
     uint32_t slot = place_of(x, token.state, token.kind, token.context);
-    if (x->stamps[slot] != x->stamp) {
+    if (x->slots[slot].stamp != x->stamp) {
         if (!reserve((void **)&x->next.tokens, &x->next.room, x->next.count + 1, sizeof(Token))) {
             x->failed = 1;
             return NONE;
@@ -80,11 +76,11 @@ static uint32_t offer(Scratch *x, const Model *m, Token token, const Record *ent
         token.record = record_of(x, &token, entry);
         uint32_t index = x->next.count++;
         x->next.tokens[index] = token;
-        x->slots[slot] = index, x->stamps[slot] = x->stamp;
+        x->slots[slot] = (Slot){x->stamp, index};
         if (x->next.count * 2 > x->size && !grow_table(x)) x->failed = 1;
         return index;
     }
-    uint32_t index = x->slots[slot];
+    uint32_t index = x->slots[slot].token;
     Token *there = &x->next.tokens[index];
     int won = token.cost < there->cost, near = fabsf(token.cost - there->cost) < m->lattice_beam;
     /* Paths with the same words that were passed on along different arcs may have met different others before. */
@@ -149,7 +145,10 @@ static void pass(Scratch *x, const Model *m, float limit) {
         x->failed = 1;
         return;
     }
-    for (uint32_t k = 0; k < left; k++) x->stack[k] = left - 1 - k;
+    uint32_t all = left;
+    left = 0;
+    for (uint32_t k = all; k-- > 0;)
+        if (x->next.tokens[k].fresh == NEW || x->next.tokens[k].fresh == TOLD) x->stack[left++] = k;
     while (left && !x->failed) {
         Token token = x->next.tokens[x->stack[--left]];
         if ((token.fresh != NEW && token.fresh != TOLD) || token.cost > limit) continue;
@@ -162,6 +161,7 @@ static void pass(Scratch *x, const Model *m, float limit) {
             if (token.cost + m->language_weight * (arc->weight - bonus) > limit) continue;
             Token after = token;
             after.junction = token.latest;
+            after.fresh = arc->target & PASSES ? NEW : PASSED;
             take(x, m, &after, arc);
             if (after.cost > limit) continue;
             if (m->forgets) after.kind = 0;
@@ -236,7 +236,10 @@ static void step(Scratch *x, const Model *m, const float *row) {
     float limit = INFINITY;
     for (uint32_t k = 0; k < before.count && !x->failed; k++) {
         if (k + 8 < before.count) __builtin_prefetch(&m->first[before.tokens[k + 8].state]);
-        if (k + 4 < before.count) __builtin_prefetch(&m->arcs[m->first[before.tokens[k + 4].state]]);
+        if (k + 4 < before.count) {
+            uint32_t begin = m->first[before.tokens[k + 4].state];
+            for (uint32_t line = 0; line < 4; line++) __builtin_prefetch((const char *)&m->arcs[begin] + 64 * line);
+        }
         const Token token = before.tokens[k];
         Token on = token; /* where a path stays, so do those that it has already been passed on to */
         on.cost -= row[token.kind];
@@ -298,7 +301,7 @@ EXPORT Scratch *rill_scratch_new(void) {
 EXPORT void rill_scratch_free(Scratch *x) {
     if (!x) return;
     free(x->now.tokens), free(x->next.tokens), free(x->next.records.all);
-    free(x->slots), free(x->stamps), free(x->place), free(x->over), free(x->stack), free(x->buckets);
+    free(x->slots), free(x->place), free(x->over), free(x->stack), free(x->buckets);
     free(x->asked), free(x->fresh), free(x->work.memory), free(x->cache), free(x);
 }
 

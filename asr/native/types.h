@@ -92,10 +92,14 @@ typedef struct {
 
 #define CACHE 8192
 
+typedef struct {
+    uint32_t stamp, token; /* of the frame that it is used in, else it is free */
+} Slot;
+
 /* Memory that a thread uses again and again. */
 typedef struct {
     State now, next;
-    uint32_t *slots, *stamps; /* hash table of the tokens of `next` */
+    Slot *slots; /* hash table of the tokens of `next` */
     uint32_t size, stamp;
     uint32_t *place, place_room;
     float *over;
