@@ -1,4 +1,4 @@
-"""The LSTM language model: trained, exported, read in numpy; chunked reading, generation, perplexity, wrong input."""
+"""The LSTM language model: trained, exported, read in C; chunked reading, generation, perplexity, wrong input."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from asr.cli.main import main
 from asr.errors import ModelError, UsageError
-from asr.lm.lstm import WEIGHTS, LstmLanguageModel, generate
+from asr.lm.lstm import WEIGHTS, LstmLanguageModel, generate, write_lstm_language_model
 from asr.lm.perplexity import measure_perplexity
 from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork
+from asr.native import library
 from asr.training.language_model import LanguageTrainingOptions, export_language_model, train_language_model
 from asr.training.language_text import TextBatches, encode_texts
 
@@ -74,6 +75,69 @@ def test_the_folder_says_what_the_network_says(trained):
     chosen = np.array([3, 0, 3])
     again = model.log_probs(outputs[:, 0], ids[1:][chosen], chosen)
     np.testing.assert_allclose(again, here[chosen], atol=1e-6)
+
+
+@pytest.fixture
+def kernels():
+    """The number of kernels there are; what is used is put back."""
+    yield 3
+    library().rill_use_kernel(0)
+
+
+@pytest.mark.parametrize(
+    "config", [LanguageConfig((4, 8, 90), (12, 6, 5), 20, 2), LanguageConfig((9,), (5,), 7), LanguageConfig()]
+)
+def test_every_kernel_says_the_same_and_what_the_network_says(config, kernels, tmp_path):
+    torch.manual_seed(1)
+    network = LanguageModelNetwork(config).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(2)
+    names = tuple(map(str, range(config.words)))
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    write_lstm_language_model(tmp_path, names, config.bands, weights, {})
+    model = LstmLanguageModel.open(tmp_path)
+    rows = 35  # more than are read at once
+    words, following = np.random.default_rng(0).integers(0, config.words, (2, 6, rows))
+    with torch.no_grad():
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in model.weights().items()})
+        there, _ = network.log_probs(*map(torch.from_numpy, (words, following)), network.initial_state(rows))
+        whole = network.words.all_log_probs(network(torch.from_numpy(words), network.initial_state(rows))[0][-1])
+    found = []
+    for passed_over in range(kernels):
+        library().rill_use_kernel(passed_over)
+        outputs, state = model.read(words[:2], model.start(rows))
+        more, state = model.read(words[2:], state)
+        outputs = np.concatenate([outputs, more]).reshape(-1, outputs.shape[-1])
+        found.append(model.log_probs(outputs, following.reshape(-1)).reshape(6, rows))
+        np.testing.assert_allclose(found[-1], found[0], atol=1e-4)
+        every = model.all_log_probs(outputs[-rows:][:3])
+        np.testing.assert_allclose(np.exp(every).sum(axis=1), 1, atol=1e-4)
+        np.testing.assert_allclose(every, whole[:3], atol=0.3)
+    assert np.abs(found[0] - there.numpy()).mean() < 0.03  # activations have 8 bits
+    assert np.abs(found[0] - there.numpy()).max() < 0.5
+
+
+def test_what_was_said_before_must_be_of_as_many_texts(trained):
+    model = LstmLanguageModel.open(trained[0])
+    with pytest.raises(ValueError, match="states"):
+        model.read(np.zeros((1, 3), int), model.start(2))
+    outputs, state = model.read(np.zeros((0, 2), int), model.start(2))
+    assert outputs.shape[:2] == (0, 2) and not state.any()
+
+
+def test_training_goes_on_from_another_model(trained, tmp_path, monkeypatch, capsys):
+    folder, file, _ = trained
+    command = ["asr", "lm", "train-lstm", str(file), "-o", str(tmp_path), "--start-from", str(folder), "--rows", "4"]
+    monkeypatch.setattr("sys.argv", [*command, "--million-words", "0.0001", "--learning-rate", "1e-6"])
+    assert main() == 0
+    was, now = (LstmLanguageModel.open(one) for one in (folder, tmp_path))
+    assert (was.words, was.bands, was.widths) == (now.words, now.bands, now.widths)
+    for name, weights in now.weights().items():
+        np.testing.assert_allclose(weights, was.weights()[name], atol=0.02)
+    monkeypatch.setattr("sys.argv", [*command, "--lm", str(folder)])
+    assert main() == 2
+    assert "leave out --lm" in capsys.readouterr().err
 
 
 def test_it_has_learnt_and_goes_on_from_a_prompt(trained):

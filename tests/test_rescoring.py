@@ -20,6 +20,7 @@ from asr.decoding.beam import GraphDecoder, GraphState
 from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import ModelError, UsageError
 from asr.lm.folder import LanguageModel, copy_language_model
+from asr.lm.hotwords import Hotword, with_hotwords
 from asr.lm.large_ngrams import LargeNgrams
 from asr.lm.lstm import LstmLanguageModel, write_lstm_language_model
 from asr.lm.perplexity import ArpaModel, Perplexities, SecondModel, SentenceModel, measure_perplexity
@@ -176,6 +177,20 @@ def test_what_is_kept_does_not_grow(model: LanguageModel, folder: Path) -> None:
         state = decoder.advance(state, rows("S IY - AH K AE T - S IY -"))
         sizes.append(decoder._search.rows(state.search))
     assert max(sizes[10:]) <= max(sizes[:10]) + 2
+
+
+def test_words_that_no_model_knows_are_left_to_the_graph(model: LanguageModel, folder: Path) -> None:  # noqa: F811
+    """New words have no place in the second model; behind them the LSTM goes on from a word that it does not know."""
+    new = with_hotwords(model, [Hotword(("seek", "cat"), 12.0), Hotword(("keys",), 9.0)], PHONE_TABLE)
+    log_probs = rows("S IY K - K AE T - AH - K IY Z - S IY", frames_each=4)
+    decoder = decoder_of(new, folder)
+    whole, after = decoder.finish(decoder.advance(decoder.start(), log_probs))
+    assert [word.text for word in whole[:2]] == ["seek", "cat"] and "keys" in [word.text for word in whole]
+    assert remembers(after, decoder)
+    state = decoder.start()
+    for block in np.array_split(log_probs, 9):
+        state = decoder.advance(state, block)
+    assert decoder.finish(state)[0] == whole
 
 
 @pytest.fixture

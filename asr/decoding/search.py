@@ -173,7 +173,7 @@ class Search:
         return self._asked(self._library.rill_rescore, state)
 
     def lstm_ends(self, state: Hypotheses) -> np.ndarray:
-        """The LSTM's cost in nats (N,) of ending a sentence after each node of what `rescore` gave, for `best` and `ends`.
+        """The LSTM's cost in nats (N,) of ending a sentence after each node of a state from `rescore`.
 
         Raises:
             MemoryError: there is not enough.
@@ -183,7 +183,7 @@ class Search:
         return costs
 
     def lstm_context(self, state: Hypotheses, path: Path) -> np.ndarray:
-        """The LSTM's state (D,) after a path of what `rescore` gave, and the end of a sentence.
+        """The LSTM's state (D,) after a path of a state from `rescore`, and the end of a sentence.
 
         Raises:
             MemoryError: there is not enough.

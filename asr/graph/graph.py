@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -101,25 +101,12 @@ class Graph:
             np.unpackbits(columns["word_starts"], count=len(counts)).view(bool),
         )
 
-    def packed(self) -> bytes:
-        """The graph as bytes: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, compressed."""
-        return self.silent_first()._packed()
-
-    def silent_first(self) -> Graph:
-        """The same graph, in which the arcs of a state that read nothing come first: a search follows them first."""
-        silent, sources = self.phones == 0, self.sources()
-        late = silent[1:] & ~silent[:-1] & (sources[1:] == sources[:-1])
-        if not late.any():
-            return self
-        order = np.argsort(sources * 2 + ~silent, kind="stable")
-        moved = {name: getattr(self, name)[order] for name in ("phones", "words", "weights", "targets")}
-        return replace(self, **moved)
-
     def sources(self) -> np.ndarray:
         """(A,) the state that each arc leaves."""
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
-    def _packed(self) -> bytes:
+    def packed(self) -> bytes:
+        """The graph as bytes: weights in steps of ``WEIGHT_STEP``, numbers as byte planes, compressed."""
         sources = self.sources()
         columns = {
             "format": np.array(FORMAT),

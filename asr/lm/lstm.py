@@ -29,8 +29,7 @@ ENDS, UNKNOWN = 0, 1  # ids: end of a sentence, which also precedes the first wo
 class LstmLanguageModel:
     """Words in, probabilities of the next words out; states are values that are passed in and returned.
 
-    A state (B, D) has D = 2 L H numbers: the hidden states of the L layers, then their cells; all zeros at the start of a
-    text.
+    A state (D,) has 2 L H numbers: the hidden states of the L layers, then their cells; zeros at the start of a text.
     """
 
     folder: Path
@@ -54,7 +53,9 @@ class LstmLanguageModel:
         try:
             bands = tuple(description.value("bands"))
             name = f"lstm-blocks-{description.checksums(WEIGHTS)[WEIGHTS][:32]}"
-            arrays = dict(kept_arrays(name, lambda: _packed(stored_weights(content))))  # mapped, and shared by processes
+            arrays = dict(
+                kept_arrays(name, lambda: _packed(stored_weights(content)))
+            )  # mapped, and shared by processes
             arrays["ends"] = np.array(bands, np.uint32)
             network = _network(arrays, bands)
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -118,7 +119,7 @@ class LstmLanguageModel:
         """
         after = np.arange(len(words)) if after is None else after
         order = np.argsort(after, kind="stable")
-        given = (np.ascontiguousarray(outputs, np.float32), *(np.uint32(part)[order] for part in (words, after)))
+        given = (np.ascontiguousarray(outputs, np.float32), *(part[order].astype(np.uint32) for part in (words, after)))
         found = np.empty(len(words), np.float32)
         places = (array.ctypes.data for array in given)
         _done(library().rill_lstm_log_probs(self.network, *places, len(words), found.ctypes.data))

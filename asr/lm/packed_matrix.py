@@ -18,7 +18,7 @@ def pack_matrix(codes: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
         codes: (M, K) int8.
         scales: (M,) float32, of each row.
     Returns:
-        ``codes`` (B, C / 4, 8, 4) int8, ``scales`` (8 B,) float32 and ``sums`` (8 B,) int32, 128 times those of the rows.
+        ``codes`` (B, C / 4, 8, 4) int8, ``scales`` (8 B,) float32, ``sums`` (8 B,) int32, 128 times those of the rows.
     """
     rows, columns = codes.shape
     padded = np.pad(codes, ((0, -rows % LANES), (0, -columns % FOUR)))
