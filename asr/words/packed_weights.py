@@ -23,7 +23,7 @@ def pack_weights(weights: dict[str, np.ndarray]) -> bytes:
 
 
 def stored_weights(content: bytes) -> dict[str, np.ndarray]:
-    """What `pack_weights` made, as it is stored: codes of matrices; their scales (M, 1), named with ``.scale``; vectors.
+    """What `pack_weights` made, as it is stored: codes of matrices, scales (M, 1) named with ``.scale``, vectors.
 
     Raises:
         KeyError, ValueError, zipfile.BadZipFile and what else numpy raises: it is anything else.
