@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import os
 import sys
 
 from asr.cli.exits import (
@@ -19,6 +22,8 @@ from asr.errors import RillError
 
 def main() -> int:
     """Run the command line and return its exit status; only a bug of ours ends in a traceback."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small: threads would wait for each other
+    atexit.register(gc.freeze)  # what lives until the end need not be looked through once more
     try:
         open_missing_streams()
         with ended_by_signals(), warnings_as_lines():

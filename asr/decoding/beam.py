@@ -238,7 +238,10 @@ class GraphDecoder:
         if not spans:
             return np.zeros(0)
         starts, ends = np.array(spans).T
-        runs = np.unique(np.concatenate([[0], np.flatnonzero(np.diff(tokens)) + 1, starts, ends[ends < len(tokens)]]))
+        begins = np.ones(len(tokens), bool)
+        begins[1:] = tokens[1:] != tokens[:-1]
+        begins[starts] = begins[ends[ends < len(tokens)]] = True
+        runs = np.flatnonzero(begins)
         words = np.stack([np.searchsorted(runs, starts), np.searchsorted(runs, ends)], axis=1)
         return self._units.confidences(np.maximum.reduceat(log_probs, runs), tokens[runs], words)
 
