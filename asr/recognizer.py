@@ -90,14 +90,12 @@ class Recognizer:
     def open(cls, options: RecognizerOptions) -> Recognizer:
         """Load a model as options ask for it; raises what `load` raises."""
         package = ModelPackage.open(options.model, weights=False)
-
-        def open_engine() -> Engine:
-            package.verify_weights()
-            return options.open_engine(package, options.head(package))
-
-        with ThreadPoolExecutor(2) as beside:  # most of what takes long lets go of Python's lock
-            engine, readable = beside.submit(open_engine), beside.submit(options.open_readable, package)
+        with ThreadPoolExecutor(3) as beside:  # most of what takes long lets go of Python's lock
+            intact = beside.submit(package.verify_weights, options.engine)
+            engine = beside.submit(lambda: options.open_engine(package, options.head(package)))
+            readable = beside.submit(options.open_readable, package)
             decoder = options.open_decoder(package)
+            intact.result()
             runner = Runner(engine.result(), decoder, options.endpoint, options.stability)
             opened = cls(runner, decoder, engine.result(), readable.result(), (options, package))
         give_back_memory()

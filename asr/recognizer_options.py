@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.acoustic.folder import DEFAULT_MODEL, PUNCTUATION, ModelPackage, find_model
 from asr.decoding.acoustic_units import units_of
-from asr.decoding.beam import GraphDecoder
+from asr.decoding.beam import GraphDecoder, Searched
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import Rescorer, Rescoring
 from asr.errors import ModelError, RillWarning, UsageError, how_to_install
@@ -151,7 +152,10 @@ class RecognizerOptions:
         model = LanguageModel.open(folder, package.phones, units.weights)
         if wanted is not None:
             model = with_hotwords(model, wanted, package.phones)
-        return GraphDecoder(model, rescorer=self._rescorer(model), units=units)
+        with ThreadPoolExecutor(1) as beside:
+            searched = beside.submit(Searched.of, model)
+            rescorer = self._rescorer(model)
+            return GraphDecoder(model, rescorer=rescorer, units=units, searched=searched.result())
 
     def head(self, package: ModelPackage) -> str:
         """The output of a model's network that the decoder will read."""

@@ -8,6 +8,7 @@ import json
 import shutil
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -216,18 +217,37 @@ def test_a_truncated_file_raises_with_what_was_heard(recognizer, speech, tmp_pat
     same(caught.value.result, recognizer.transcribe(np.frombuffer(path.read_bytes()[44:], "<i2").astype(np.int16)))
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "model.safetensors", "characters.txt", "phones.txt"])
-def test_a_missing_or_altered_file_of_a_model_is_named(model_folder, tmp_path, file):
+@pytest.mark.parametrize(
+    ("file", "engine"),
+    [
+        ("model.int8.onnx", "int8"),
+        ("model.onnx", "onnx"),
+        ("model.safetensors", "onnx"),
+        ("model.safetensors", "torch"),
+        ("characters.txt", "int8"),
+        ("phones.txt", "int8"),
+    ],
+)
+def test_a_missing_or_altered_file_of_a_model_is_named(model_folder, tmp_path, file, engine):
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     with (folder / file).open("r+b") as stream:
         stream.seek(10)
         stream.write(b"!")
-    with pytest.raises(ModelError, match=f"{file} was altered or damaged"):
-        Recognizer.load(folder)
+    for load in (partial(Recognizer.load, engine=engine), ModelPackage.open):
+        with pytest.raises(ModelError, match=f"{file} was altered or damaged"):
+            load(folder)
     (folder / file).unlink()
-    with pytest.raises(ModelError, match=f"{file} is missing"):
-        Recognizer.load(folder)
+    for load in (partial(Recognizer.load, engine=engine), ModelPackage.open):
+        with pytest.raises(ModelError, match=f"{file} is missing"):
+            load(folder)
+
+
+def test_an_engine_needs_its_own_files_alone(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    for name in ("model.onnx", "model.safetensors"):
+        (folder / name).unlink()
+    assert Recognizer.load(folder, engine="int8").sample_rate == 16_000
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,13 @@ DEFAULT_MODEL = "rill-en-small"
 FOLDER_FORMATS = (1, 2, 3, 4)  # the higher ones for models that older versions cannot run
 FORMAT_WITH_STATES = 3  # from here on a folder may have them
 STATES = "states.txt"  # of a model that has a state head
-WEIGHTS = ("model.onnx", "model.int8.onnx", "model.safetensors")
-FILES = (*WEIGHTS, "characters.txt", "phones.txt")
+WEIGHTS = {  # files that each engine reads
+    "onnx": ("model.onnx", "model.safetensors"),
+    "int8": ("model.int8.onnx",),
+    "torch": ("model.safetensors",),
+}
+ALL_WEIGHTS = tuple(dict.fromkeys(name for names in WEIGHTS.values() for name in names))
+FILES = (*ALL_WEIGHTS, "characters.txt", "phones.txt")
 INSTALLED = "models"  # in the user's data folder
 PUNCTUATION = "punctuation"  # folder of a punctuation model within that of a model
 REMEDY = "fetch or export the model again"  # `asr export` does the latter
@@ -68,9 +73,9 @@ class ModelPackage:
         folder = self.folder / PUNCTUATION
         return folder if folder.is_dir() else None
 
-    def verify_weights(self) -> None:
-        """Compare the files of the network with their checksums; raises ModelError for one that was altered."""
-        Description.read(self.folder, "model", FOLDER_FORMATS, REMEDY).verify(*WEIGHTS)
+    def verify_weights(self, engine: str) -> None:
+        """Compare the files that an engine reads with their checksums; raises ModelError for one that was altered."""
+        Description.read(self.folder, "model", FOLDER_FORMATS, REMEDY).verify(*WEIGHTS[engine])
 
     @classmethod
     def open(cls, name_or_path: str | Path, weights: bool = True) -> ModelPackage:
@@ -78,7 +83,7 @@ class ModelPackage:
 
         Args:
             name_or_path: the name of a shipped or installed model (``asr models`` lists them), or the path of a folder.
-            weights: whether the large files are verified at once; otherwise `verify_weights` is to be called.
+            weights: whether the files of all engines are verified, too; otherwise `verify_weights` is to be called.
         Raises:
             UnknownModelError: there is no such model.
             ModelError: a file is missing, altered or not understood.
@@ -88,8 +93,8 @@ class ModelPackage:
         config = description.content
         listed = description.checksums(*FILES)
         with_states = config["format"] == FORMAT_WITH_STATES or STATES in listed
-        tables = [name for name in (*FILES, STATES) if name not in WEIGHTS and (with_states or name != STATES)]
-        description.verify(*(WEIGHTS if weights else ()), *tables)
+        tables = [name for name in FILES if name not in ALL_WEIGHTS] + [STATES] * with_states
+        description.verify(*(ALL_WEIGHTS if weights else ()), *tables)
         block_frames = _count(description, "block_frames") if "block_frames" in config else 1
         rates = Rates(
             sample_rate=_count(description, "sample_rate"),

@@ -15,7 +15,7 @@ from asr.decoding.lattice import cheapest_sentences
 from asr.decoding.rescoring import LAG_FRAMES, Rescorer
 from asr.decoding.search import Hypotheses, LargeModel, Lstm, Path, Search, SearchWeights
 from asr.decoding.word_times import Division, spans_of_words
-from asr.graph.compiled import compiled
+from asr.graph.compiled import CompiledGraph, compiled
 from asr.lm.folder import LanguageModel
 from asr.native import NONE
 from asr.streaming.results import Alternative, WordSpan
@@ -61,6 +61,18 @@ class GraphState(NamedTuple):
         return sum(map(len, self.numbers))
 
 
+class Searched(NamedTuple):
+    """What of a language model is searched: unpacked, in the first start, and mapped."""
+
+    graph: CompiledGraph
+    large: LargeModel | None
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> Searched:
+        """Open a model's graph and, where it has one, its large n-gram model; raises ModelError."""
+        return cls(compiled(model.graph), _large(model))
+
+
 class GraphDecoder:
     """Beam search over a decoding graph, with `asr.decoding.search`."""
 
@@ -74,6 +86,7 @@ class GraphDecoder:
         options: SearchOptions | None = None,
         rescorer: Rescorer | None = None,
         units: Units | None = None,
+        searched: Searched | None = None,
     ) -> None:
         """Search the graph of a model.
 
@@ -82,6 +95,7 @@ class GraphDecoder:
             options: of the search; the units' own by default.
             rescorer: scores the words that paths write; without one the n-grams alone do.
             units: of the acoustic model; those of CTC by default.
+            searched: of the model, if it is open already.
         """
         # The packed graph is not kept: it would add a third to the memory of the one that is searched.
         self._texts, self._sounds, self._weights = model.words, model.pronunciations, model.weights
@@ -89,11 +103,12 @@ class GraphDecoder:
         self._units = units or CtcUnits()
         self.head = self._units.head
         self._options = options or self._units.search
+        graph, large = searched or Searched.of(model)
         self._search = Search(
-            compiled(model.graph),
+            graph,
             self._units.topology(self._weights),
             self._search_weights(),
-            _large(model),
+            large,
             self._options.alternatives_beam,
             rescorer and Lstm(rescorer.model, rescorer.ids, rescorer.options.weight),
         )
