@@ -1,5 +1,7 @@
 """The LSTM language model: trained, exported, read in C; chunked reading, generation, perplexity, wrong input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,14 @@ from hypothesis import strategies as st
 
 from asr.cli.main import main
 from asr.errors import ModelError, UsageError
-from asr.lm.lstm import WEIGHTS, LstmLanguageModel, generate, write_lstm_language_model
+from asr.lm.lstm import UNKNOWN, WEIGHTS, LstmLanguageModel, generate, write_lstm_language_model
 from asr.lm.perplexity import measure_perplexity
+from asr.lm.stored_lexicon import stored_lexicon
 from asr.models.language import ENDS, LanguageConfig, LanguageModelNetwork
 from asr.native import library
 from asr.training.language_model import LanguageTrainingOptions, export_language_model, train_language_model
 from asr.training.language_text import TextBatches, encode_texts
+from asr.words.tokens import PHONES, TokenTable
 
 SENTENCE = "the quick brown fox jumps over the lazy dog"
 CONFIG = LanguageConfig((4, 8, 12), (8, 6, 4), 16, 2)
@@ -193,6 +197,18 @@ def test_too_little_text_is_told(text, tmp_path, monkeypatch, capsys):
     assert main() == 1
     told = capsys.readouterr().err
     assert "too few to learn from" in told and "Traceback" not in told
+
+
+def test_words_of_a_lexicon_are_looked_up_once(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("RILL_CACHE", str(tmp_path / "kept"))
+    content = b"fox F AA K S\nnowhere N OW\nthe DH AH\n"
+    words, _ = stored_lexicon(Path("lexicon.txt"), "a", lambda: content, TokenTable(PHONES))
+    model = LstmLanguageModel.open(trained[0])
+    expected = model.encode(tuple(words))
+    assert expected[2] == UNKNOWN and expected[1] == model.words.index("fox")
+    assert model.ids_of(words).tolist() == model.ids_of(tuple(words)).tolist() == expected
+    monkeypatch.setattr(LstmLanguageModel, "encode", lambda *_: pytest.fail("they were to be found"))
+    assert LstmLanguageModel.open(trained[0]).ids_of(words).tolist() == expected
 
 
 def test_damaged_and_other_folders_are_told(trained, tmp_path):

@@ -43,7 +43,7 @@ class Rescorer:
         """
         self.options = options
         self.model = LstmLanguageModel.open(folder)
-        self.ids = np.array(self.model.encode(words), np.uint32)  # of each word of the graph
+        self.ids = self.model.ids_of(words)  # of each word of the graph
         known = int((self.ids[1:] != UNKNOWN).sum())
         if 2 * known < len(words) - 1:
             raise ModelError(

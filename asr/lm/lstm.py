@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from asr.errors import ModelError, UsageError
 from asr.files import Description, write_description
 from asr.graph.kept_arrays import kept_arrays
 from asr.lm.packed_matrix import matrix_of, pack_matrix
+from asr.lm.stored_lexicon import StoredWords
 from asr.native import Band, Layer, Lstm, library
 from asr.words.packed_weights import pack_weights, stored_weights, unpack_weights
 
@@ -32,8 +34,7 @@ class LstmLanguageModel:
     A state (D,) has 2 L H numbers: the hidden states of the L layers, then their cells; zeros at the start of a text.
     """
 
-    folder: Path
-    words: tuple[str, ...]  # by id
+    description: Description  # of its folder
     bands: tuple[int, ...]  # ids at which the bands of the vocabulary end, as in `asr.models.language`
     network: Lstm
     arrays: Mapping[str, np.ndarray]  # that it points to
@@ -48,21 +49,28 @@ class LstmLanguageModel:
         description = Description.read(folder, NAME, (FORMAT,), REMEDY)
         if description.value("kind") != KIND:
             raise description.wrong(f"its kind is {description.value('kind')!r}, not {KIND!r}")
-        words = tuple(description.verified(WORDS).decode("utf-8").split("\n")[:-1])
-        content = description.verified(WEIGHTS)  # also where it is not unpacked
+        description.verify(WEIGHTS)  # also where they are not unpacked
         try:
             bands = tuple(description.value("bands"))
             name = f"lstm-blocks-{description.checksums(WEIGHTS)[WEIGHTS][:32]}"
             arrays = dict(
-                kept_arrays(name, lambda: _packed(stored_weights(content)))
+                kept_arrays(name, lambda: _packed(stored_weights(description.verified(WEIGHTS))))
             )  # mapped, and shared by processes
             arrays["ends"] = np.array(bands, np.uint32)
             network = _network(arrays, bands)
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{folder / WEIGHTS} cannot be used ({error}); {REMEDY}") from error
-        if len(words) != bands[-1]:
-            raise ModelError(f"{folder}: {len(words)} words, but weights for {bands[-1]}; {REMEDY}")
-        return cls(folder, words, bands, network, arrays)
+        return cls(description, bands, network, arrays)
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """By id, read when they are asked for; raises ModelError when they are missing, altered or too few."""
+        words = tuple(self.description.verified(WORDS).decode("utf-8").split("\n")[:-1])
+        if len(words) != self.bands[-1]:
+            raise ModelError(
+                f"{self.description.folder}: {len(words)} words, but weights for {self.bands[-1]}; {REMEDY}"
+            )
+        return words
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -84,11 +92,19 @@ class LstmLanguageModel:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights as float32, by the names that they have in `asr.models.language`."""
-        return unpack_weights((self.folder / WEIGHTS).read_bytes())
+        return unpack_weights((self.description.folder / WEIGHTS).read_bytes())
 
     def encode(self, words: Sequence[str]) -> list[int]:
         """Ids of words, `UNKNOWN` for those not in the vocabulary."""
         return [self.ids.get(word, UNKNOWN) for word in words]
+
+    def ids_of(self, words: Sequence[str]) -> np.ndarray:
+        """Ids (W,) uint32 of the words of a decoding graph; those of a stored lexicon are looked up once and kept."""
+        name = None
+        if isinstance(words, StoredWords):
+            identity = f"{words.checksum} {self.description.checksums(WORDS)[WORDS]}"
+            name = f"lstm-words-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+        return kept_arrays(name, lambda: {"ids": np.array(self.encode(words), np.uint32)})["ids"]
 
     def start(self, batch: int = 1) -> np.ndarray:
         """The states (B, D) before any text."""

@@ -55,7 +55,8 @@ class _Lines:
 class StoredWords(Sequence[str]):
     """The words of a lexicon by their numbers; 0 is no word, and is spelled so."""
 
-    def __init__(self, lines: _Lines) -> None:
+    def __init__(self, lines: _Lines, checksum: str) -> None:
+        self.checksum = checksum  # of the file
         self._lines = lines
 
     def __len__(self) -> int:
@@ -131,7 +132,7 @@ def stored_lexicon(
             raise ModelError(f"{path} is not UTF-8; fetch it again, or build one with 'asr lm build'") from error
 
     lines = _Lines(kept_arrays(f"lexicon-{FORMAT}-{checksum[:32]}", make))
-    return StoredWords(lines), StoredPronunciations(lines, phones)
+    return StoredWords(lines, checksum), StoredPronunciations(lines, phones)
 
 
 def _arrays(text: str) -> Arrays:
