@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.streaming.engine import OnnxEngine, OnnxState, pieces
+from asr.streaming.framed import FramedEngine, FramedState
+from asr.streaming.rates import pieces
 
 ACTIVE_SECONDS = 1.0  # batches do not wait for streams that have not stepped for this long
 ROWS = 1_024  # most frames in one run, all streams together: bounds memory, and how long a run lasts
@@ -38,7 +39,7 @@ class BatchedState(NamedTuple):
     """A stream of a `BatchedEngine`."""
 
     stream: int  # identifies the stream when those that may join a batch are counted
-    onnx: OnnxState
+    inner: FramedState
 
 
 class BatchedEngine:
@@ -55,7 +56,7 @@ class BatchedEngine:
 
     full_context = False
 
-    def __init__(self, engine: OnnxEngine, batching: Batching | None = None) -> None:
+    def __init__(self, engine: FramedEngine, batching: Batching | None = None) -> None:
         """Batch the steps of an engine without full context."""
         self._engine = engine
         self._options = batching or Batching()
@@ -80,19 +81,19 @@ class BatchedEngine:
         Raises:
             RuntimeError: the engine is closed.
         """
-        stream, onnx = state
+        stream, inner = state
         with self._entered():
             rows = []
             for piece in pieces(samples, self.rates):
-                onnx = self._engine.accept(onnx, piece)
-                if frames := self._engine.frames_waiting(onnx):
-                    more, onnx = self._run(stream, onnx, frames)
+                inner = self._engine.accept(inner, piece)
+                if frames := self._engine.frames_waiting(inner):
+                    more, inner = self._run(stream, inner, frames)
                     rows += more
-            return self._engine.joined(rows), BatchedState(stream, onnx)
+            return self._engine.joined(rows), BatchedState(stream, inner)
 
     def finish(self, state: BatchedState) -> tuple[np.ndarray, BatchedState]:
-        owed = self._engine.rows_owed(state.onnx)
-        log_probs, _ = self.step(state, self._engine.tail(state.onnx))
+        owed = self._engine.rows_owed(state.inner)
+        log_probs, _ = self.step(state, self._engine.tail(state.inner))
         with self._lock:
             self._forget(state.stream)
         return log_probs[:owed], self.start()
@@ -117,7 +118,7 @@ class BatchedEngine:
                 if self._inside == 0:
                     self._idle.notify_all()
 
-    def _run(self, stream: int, state: OnnxState, frames: int) -> tuple[list[np.ndarray], OnnxState]:
+    def _run(self, stream: int, state: FramedState, frames: int) -> tuple[list[np.ndarray], FramedState]:
         """Queue the frames of a state, and run the batches that no other caller runs."""
         now = time.monotonic()
         job = _Job(state, frames, self._lock, now + self._options.wait_ms / 1_000)
@@ -223,7 +224,7 @@ class BatchedEngine:
 class _Job:
     """The frames of one stream that one call has queued."""
 
-    def __init__(self, state: OnnxState, frames: int, lock: threading.Lock, due: float) -> None:
+    def __init__(self, state: FramedState, frames: int, lock: threading.Lock, due: float) -> None:
         self.state = state
         self.frames = frames  # not yet run
         self.due = due  # on the monotonic clock: when it stops waiting for other streams

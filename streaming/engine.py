@@ -11,73 +11,25 @@ With full context a bidirectional network reads the whole recording, or five min
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from asr.streaming.framed import FramedEngine, FramedState, stacked
+from asr.streaming.rates import Rates, pieces
+
 if TYPE_CHECKING:
     from asr.models.acoustic import AcousticModel, AcousticState
 
 BLOCK = "block_frames"  # the input of a bidirectional graph that holds the number of frames in a block
-PIECE_SECONDS = 10.0  # longest audio given to a network at once: bounds memory whatever the size of a chunk
-FULL_CONTEXT_SECONDS = 300.0  # length of a block with full context
+
+__all__ = ["Engine", "EngineError", "OnnxEngine", "Rates", "TorchEngine"]
 
 
 class EngineError(ValueError):
     """A network that cannot be loaded, or lacks what is asked of it."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How a model's frames lie on the audio."""
-
-    sample_rate: int  # Hz
-    frame_samples: int  # from one acoustic frame to the next
-    window_samples: int  # samples that one acoustic frame covers
-    delay_frames: int  # look-ahead of the network
-    block_frames: int = 1  # the network runs this many frames at once, or a multiple
-
-    def seconds(self, frames: int) -> float:
-        """Where a frame starts."""
-        return frames * self.frame_samples / self.sample_rate
-
-    def frames(self, seconds: float) -> int:
-        """The nearest whole number of frames in a length of time."""
-        return round(seconds * self.sample_rate / self.frame_samples)
-
-    def frames_within(self, samples: int) -> int:
-        """Frames that lie wholly inside this many samples."""
-        return max(0, (samples - self.window_samples) // self.frame_samples + 1)
-
-    def frames_covering(self, samples: int) -> int:
-        """The fewest frames whose windows cover this many samples; 0 for none."""
-        if samples == 0:
-            return 0
-        return max(0, -((self.window_samples - samples) // self.frame_samples)) + 1
-
-    def blocks_within(self, samples: int) -> int:
-        """Frames of the whole blocks that lie inside this many samples."""
-        return self.frames_within(samples) // self.block_frames * self.block_frames
-
-    def tail_samples(self, samples: int) -> int:
-        """Zeros to append to a stream of this many samples so that the network returns every covering frame."""
-        if samples == 0:
-            return 0
-        frames = self.frames_covering(samples) + self.delay_frames
-        frames = -(-frames // self.block_frames) * self.block_frames
-        return (frames - 1) * self.frame_samples + self.window_samples - samples
-
-    def rows_owed(self, samples: int, frames: int) -> int:
-        """Rows still to come for a stream of this many samples, of which the network has run so many frames."""
-        return self.frames_covering(samples) - max(0, frames - self.delay_frames)
-
-    def with_full_context(self) -> Rates:
-        """The same frames in blocks of `FULL_CONTEXT_SECONDS`."""
-        frames = self.frames(FULL_CONTEXT_SECONDS)
-        return replace(self, block_frames=max(1, frames // self.block_frames) * self.block_frames)
 
 
 class Engine(Protocol):
@@ -99,15 +51,7 @@ class Engine(Protocol):
         """Release what the engine holds beyond memory; steps under way are finished, later ones may be refused."""
 
 
-class OnnxState(NamedTuple):
-    """A stream as the ONNX graph carries it."""
-
-    samples: np.ndarray  # (R,) audio not yet consumed
-    memory: tuple[np.ndarray, ...]  # recurrent state of the graph, each array with a batch of 1
-    frames: int  # acoustic frames consumed since the start, warm-up included
-
-
-class OnnxEngine:
+class OnnxEngine(FramedEngine):
     """Runs the exported graph with onnxruntime."""
 
     def __init__(
@@ -144,71 +88,17 @@ class OnnxEngine:
         if full_context and not self._in_blocks:
             raise EngineError(f"{graph}: full context is for bidirectional networks (blstm)")
         del inputs["samples"]
+        shapes = ([size if isinstance(size, int) else 1 for size in shape] for shape in inputs.values())
+        start = FramedState(np.zeros(0, np.float32), tuple(np.zeros(shape, np.float32) for shape in shapes), 0)
+        super().__init__(rates, rates.with_full_context() if full_context else rates, start, heads[head])
         self.full_context = full_context
-        self.rates = rates
-        self._run_rates = rates.with_full_context() if full_context else rates
         self._memory = tuple(inputs)
         self._batch_axes = tuple(shape.index("batch") for shape in inputs.values())
         self._outputs = [head, *(f"next_{name}" for name in inputs)]
-        self._no_rows = np.zeros((0, heads[head]), np.float32)
-        shapes = ([size if isinstance(size, int) else 1 for size in shape] for shape in inputs.values())
-        self._start = OnnxState(np.zeros(0, np.float32), tuple(np.zeros(shape, np.float32) for shape in shapes), 0)
 
-    def start(self) -> OnnxState:
-        return self._start
-
-    def step(self, state: OnnxState, samples: np.ndarray) -> tuple[np.ndarray, OnnxState]:
-        rows = []
-        for piece in pieces(samples, self.rates):
-            state = self.accept(state, piece)
-            if frames := self.frames_waiting(state):
-                (log_probs,), (state,) = self.advance((state,), frames)
-                rows.append(log_probs)
-        return self.joined(rows), state
-
-    def finish(self, state: OnnxState) -> tuple[np.ndarray, OnnxState]:
-        owed = self.rows_owed(state)
-        log_probs, state = self.step(state, self.tail(state))
-        if frames := self.rates.blocks_within(len(state.samples)):  # with full context: the last block is shorter
-            (last,), _ = self.advance((state,), frames)
-            log_probs = self.joined([log_probs, last])
-        return log_probs[:owed], self.start()
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    def accept(self, state: OnnxState, samples: np.ndarray) -> OnnxState:
-        """The state with samples (N,) appended to those not yet consumed."""
-        return state._replace(samples=np.concatenate([state.samples, samples]))
-
-    def frames_waiting(self, state: OnnxState) -> int:
-        """Acoustic frames whose samples have all arrived, in whole blocks."""
-        return self._run_rates.blocks_within(len(state.samples))
-
-    def tail(self, state: OnnxState) -> np.ndarray:
-        """The zeros that end a stream: with them every frame that covers its audio is returned."""
-        return np.zeros(self.rates.tail_samples(self._samples_so_far(state)), np.float32)
-
-    def rows_owed(self, state: OnnxState) -> int:
-        """Rows still to come if the stream ends here; those beyond describe its tail only."""
-        return self.rates.rows_owed(self._samples_so_far(state), state.frames)
-
-    def joined(self, rows: list[np.ndarray]) -> np.ndarray:
-        """Rows of consecutive frames as one array (T, V)."""
-        return _stacked(rows, self._no_rows)
-
-    def advance(self, states: Sequence[OnnxState], frames: int) -> tuple[list[np.ndarray], list[OnnxState]]:
-        """Run the network once over the next frames of B streams.
-
-        Args:
-            states: of the streams, each with at least ``frames`` frames waiting.
-            frames: to consume from each, at least 1, in whole blocks.
-        Returns:
-            Rows (T, V) of each stream, T <= frames, and its next state.
-        """
+    def advance(self, states: Sequence[FramedState], frames: int) -> tuple[list[np.ndarray], list[FramedState]]:
         rates = self.rates
-        consumed = frames * rates.frame_samples
-        read = consumed - rates.frame_samples + rates.window_samples
+        read = (frames - 1) * rates.frame_samples + rates.window_samples
         together = zip(*(state.memory for state in states), strict=True)
         inputs = {
             "samples": np.stack([state.samples[:read] for state in states]),  # (B, N)
@@ -222,18 +112,10 @@ class OnnxEngine:
         log_probs, *memory = self._session.run(self._outputs, inputs)
         rows, after = [], []
         for one, state in enumerate(states):
-            warm_up = min(frames, max(0, rates.delay_frames - state.frames))
-            rest = state.samples[consumed:]
-            if len(rest) < rates.window_samples:
-                rest = rest.copy()  # a view of these few samples would keep the whole block of audio in memory
-            rows.append(log_probs[one, warm_up:])
+            rows.append(log_probs[one, self._warm_up(state, frames) :])
             own = tuple(_apart(part, one, axis) for part, axis in zip(memory, self._batch_axes, strict=True))
-            after.append(OnnxState(rest, own, state.frames + frames))
+            after.append(self._after(state, frames, own))
         return rows, after
-
-    def _samples_so_far(self, state: OnnxState) -> int:
-        """Samples since the start of a stream."""
-        return state.frames * self.rates.frame_samples + len(state.samples)
 
 
 class TorchState(NamedTuple):
@@ -275,7 +157,7 @@ class TorchEngine:
         for piece in pieces(samples, self.rates):
             log_probs, state = self._run(state, piece, self._run_rates.block_frames)
             rows.append(log_probs)
-        return _stacked(rows, self._no_rows), state
+        return stacked(rows, self._no_rows), state
 
     def finish(self, state: TorchState) -> tuple[np.ndarray, TorchState]:
         owed = self.rates.rows_owed(state.samples, state.acoustic.frames if state.acoustic else 0)
@@ -283,7 +165,7 @@ class TorchEngine:
         waiting = state.acoustic.samples.shape[1] if state.acoustic else 0
         if frames := self.rates.blocks_within(waiting):  # with full context: the last block is shorter
             last, _ = self._run(state, np.zeros(0, np.float32), frames)
-            log_probs = _stacked([log_probs, last], self._no_rows)
+            log_probs = stacked([log_probs, last], self._no_rows)
         return log_probs[:owed], self.start()
 
     def close(self) -> None:
@@ -297,16 +179,6 @@ class TorchEngine:
             log_probs, acoustic = self._model(batch, state.acoustic, block_frames)
         rows = getattr(log_probs, self._head)[0].cpu().numpy()
         return rows, TorchState(acoustic, state.samples + len(samples))
-
-
-def pieces(samples: np.ndarray, rates: Rates) -> Iterator[np.ndarray]:
-    """Samples (N,) in pieces of at most ``PIECE_SECONDS``."""
-    size = round(PIECE_SECONDS * rates.sample_rate)
-    return (samples[start : start + size] for start in range(0, len(samples), size))
-
-
-def _stacked(rows: list[np.ndarray], no_rows: np.ndarray) -> np.ndarray:
-    return rows[0] if len(rows) == 1 else np.concatenate([no_rows, *rows])
 
 
 def _together(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:

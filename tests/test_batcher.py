@@ -19,7 +19,8 @@ from asr.audio.files import AudioFile
 from asr.errors import UsageError
 from asr.recognizer import Recognizer
 from asr.streaming.batcher import BatchedEngine, Batching
-from asr.streaming.engine import OnnxEngine, OnnxState
+from asr.streaming.engine import OnnxEngine
+from asr.streaming.framed import FramedState
 
 SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.wav"))
 TOLERANCE = 1e-4  # of fp32 log-probabilities
@@ -32,9 +33,9 @@ class WatchedEngine(OnnxEngine):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
         self.batches: list[int] = []
-        self.before: Callable[[Sequence[OnnxState]], None] = lambda states: None
+        self.before: Callable[[Sequence[FramedState]], None] = lambda states: None
 
-    def advance(self, states: Sequence[OnnxState], frames: int) -> tuple[list[np.ndarray], list[OnnxState]]:
+    def advance(self, states: Sequence[FramedState], frames: int) -> tuple[list[np.ndarray], list[FramedState]]:
         self.batches.append(len(states))
         self.before(states)
         return super().advance(states, frames)
@@ -89,7 +90,7 @@ def in_threads(calls: Sequence[Callable[[], object]], batched: BatchedEngine | N
     if batched is not None:
         engine, before = batched._engine, batched._engine.before
 
-        def hold(states: Sequence[OnnxState]) -> None:
+        def hold(states: Sequence[FramedState]) -> None:
             engine.before = before
             while len(batched._waiting) < len(calls) - 1:
                 time.sleep(0.001)
@@ -134,7 +135,7 @@ def test_nobody_waits_longer_than_allowed_for_a_stream_that_starves(engine, reco
 
 
 def test_an_error_reaches_the_caller_whose_it_is(engine, patient, recordings):
-    def refuse(states: Sequence[OnnxState]) -> None:
+    def refuse(states: Sequence[FramedState]) -> None:
         if any(np.isnan(state.samples).any() for state in states):
             raise ValueError("no number")
 
@@ -149,7 +150,7 @@ def test_an_error_reaches_the_caller_whose_it_is(engine, patient, recordings):
 
 
 def test_an_interrupt_harms_nobody_else(engine, patient, recordings):
-    def interrupt(states: Sequence[OnnxState]) -> None:
+    def interrupt(states: Sequence[FramedState]) -> None:
         if len(states) == 4:
             engine.before = lambda states: None
             raise KeyboardInterrupt
@@ -166,7 +167,7 @@ def test_an_interrupt_harms_nobody_else(engine, patient, recordings):
 def test_closing_waits_for_what_runs_and_refuses_the_rest(engine, patient, recordings):
     running, go_on, order = threading.Event(), threading.Event(), []
 
-    def stall(states: Sequence[OnnxState]) -> None:
+    def stall(states: Sequence[FramedState]) -> None:
         running.set()
         assert go_on.wait(PATIENCE)
 
@@ -192,12 +193,12 @@ def test_closing_waits_for_what_runs_and_refuses_the_rest(engine, patient, recor
 
 
 def test_a_state_keeps_nothing_of_its_batch(engine, patient, recordings):
-    def state(own: np.ndarray) -> OnnxState:
+    def state(own: np.ndarray) -> FramedState:
         states = [patient.start()]
         for piece in chunks(own, [8_000] * 3):
             states.append(patient.step(states[-1], piece)[1])
         patient.finish(states[-1])
-        return states[-2].onnx
+        return states[-2].inner
 
     found = in_threads([lambda own=own: state(own) for own in recordings[:3]], patient)
     assert max(engine.batches) == 3

@@ -133,7 +133,7 @@ def test_full_context_is_an_ordinary_bidirectional_lstm(folders, short):
 
 def test_long_recordings_with_full_context_are_heard_in_long_blocks(folders, short, monkeypatch):
     whole = run(onnx_engine(folders["blstm"], full_context=True), [short])
-    monkeypatch.setattr("asr.streaming.engine.FULL_CONTEXT_SECONDS", 0.9)
+    monkeypatch.setattr("asr.streaming.rates.FULL_CONTEXT_SECONDS", 0.9)
     model = load_acoustic_model(folders["blstm"])
     for engine in (onnx_engine(folders["blstm"], True), TorchEngine(model, full_context=True)):
         rows = run(engine, chunks(short, [7_000] * 4))
@@ -145,7 +145,7 @@ def test_streams_in_a_batch_get_the_rows_of_each_alone(folders, short):
     alone = onnx_engine(folders["blstm"])
     together = BatchedEngine(alone, Batching(wait_ms=0))
     states = [together.start() for _ in range(3)]
-    advanced = [alone.accept(state.onnx, short[: 9_000 + 2_400 * k]) for k, state in enumerate(states)]
+    advanced = [alone.accept(state.inner, short[: 9_000 + 2_400 * k]) for k, state in enumerate(states)]
     rows, after = alone.advance(advanced, 15)
     for k, (row, state) in enumerate(zip(rows, after, strict=True)):
         np.testing.assert_allclose(row, alone.step(alone.start(), short[:9_000])[0], atol=TOLERANCE)

@@ -125,7 +125,7 @@ def test_one_engine_serves_many_threads(engine, speech, whole):
 
 
 def test_big_chunks_are_cut_into_blocks(engine, speech, whole, monkeypatch):
-    monkeypatch.setattr("asr.streaming.engine.PIECE_SECONDS", 0.3)
+    monkeypatch.setattr("asr.streaming.rates.PIECE_SECONDS", 0.3)
     np.testing.assert_allclose(run(engine, [speech]), whole, atol=TOLERANCE)
 
 

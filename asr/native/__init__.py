@@ -1,4 +1,4 @@
-"""The beam search in C, loaded. Its functions release Python's global lock while they run."""
+"""The beam search and the network in C, loaded. Their functions release Python's global lock while they run."""
 
 from __future__ import annotations
 
@@ -85,6 +85,17 @@ class Model(ctypes.Structure):
     ]
 
 
+class NetworkSizes(ctypes.Structure):
+    """As ``Sizes`` in packing.h."""
+
+    _fields_ = [
+        *((name, c_uint32) for name in ("mels", "stack", "size", "layers", "head_layer", "hop", "window", "fft")),
+        *((name, c_uint32) for name in ("outputs", "kernel")),
+        ("floor", c_float),
+        ("late", c_uint32 * 16),
+    ]
+
+
 _SIGNATURES = {
     "rill_scratch_new": (c_void_p, []),
     "rill_scratch_free": (None, [c_void_p]),
@@ -108,6 +119,10 @@ _SIGNATURES = {
     "rill_record_size": (c_uint32, []),
     "rill_sources": (c_char_p, []),
     "rill_graph_link": (None, [c_void_p, c_void_p, c_uint32]),
+    "rill_network_kernel": (c_uint32, []),
+    "rill_network_new": (c_void_p, [POINTER(NetworkSizes), c_void_p]),
+    "rill_network_run": (c_int, [c_void_p, c_uint32, c_uint32, *[c_void_p] * 4]),
+    "rill_network_free": (None, [c_void_p]),
     "rill_ngrams_link": (c_int, [*[c_void_p] * 4, *[c_uint32] * 3, *[c_void_p] * 2]),
 }
 
@@ -153,4 +168,4 @@ def _compiled(digest: str) -> Path:
     return path
 
 
-__all__ = ["JUNCTION", "NONE", "RECORD", "Band", "Layer", "Lstm", "Matrix", "Model", "Ngrams", "library"]
+__all__ = ["JUNCTION", "NONE", "RECORD", "Band", "Layer", "Lstm", "Matrix", "Model", "NetworkSizes", "Ngrams", "library"]

@@ -1,4 +1,4 @@
-"""Compiling the beam search, with nothing but the standard library: also the build of the package runs this file."""
+"""Compiling the search and the network, with the standard library alone: the build of the package runs this, too."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("beam.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("beam.c", "network.c"))
 NAME = "_beam.dll" if sys.platform == "win32" else "_beam.so"  # beside this file, once it is built
-FLAGS = ("-O3", "-std=c11", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DNDEBUG")
+FLAGS = ("-O3", "-std=c11", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DNDEBUG", "-Wno-psabi")
 TARGETS = {  # platform tags of wheels, and what ziglang calls these platforms; it compiles for all of them anywhere
     "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
     "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
@@ -41,7 +41,7 @@ def ziglang_compiler() -> list[str]:
 
 def sources_digest() -> str:
     """A digest of the sources, which the library has in it, so that one of other sources is not used."""
-    content = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]")))
+    content = b"".join(path.read_bytes() for path in sorted(SOURCES[0].parent.glob("*.[ch]")))
     return hashlib.sha256(content).hexdigest()[:32]
 
 
@@ -64,6 +64,7 @@ def compile_library(target: Path, platform: str | None = None) -> None:
     if command is None:
         raise OSError("no C compiler was found (CC, cc, gcc, clang, or the package ziglang)")
     options = [*FLAGS, f'-DSOURCES="{sources_digest()}"', *([] if windows else ["-fPIC"])]
-    run = subprocess.run([*command, *options, "-o", str(target), str(SOURCE), "-lm"], capture_output=True, text=True)
+    files = ["-o", str(target), *map(str, SOURCES)]
+    run = subprocess.run([*command, *options, *files, "-lm"], capture_output=True, text=True)
     if run.returncode:
         raise OSError(f"{' '.join(command)} failed: {(run.stderr or run.stdout).strip()[-500:]}")
