@@ -58,7 +58,7 @@ class FramedEngine(ABC):
 
     def accept(self, state: FramedState, samples: np.ndarray) -> FramedState:
         """The state with samples (N,) appended to those not yet consumed."""
-        return state._replace(samples=np.concatenate([state.samples, samples]))
+        return state._replace(samples=np.concatenate([state.samples, samples], dtype=np.float32))
 
     def frames_waiting(self, state: FramedState) -> int:
         """Acoustic frames whose samples have all arrived, in whole blocks."""

@@ -74,12 +74,12 @@ class Level:
         return block[0], quiet
 
     def _amplified(self, state: LevelState, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, LevelState]:
-        powers = np.square(blocks, dtype=np.float32).mean(axis=1).tolist()
+        powers = (np.add.reduce(np.square(blocks, dtype=np.float32), axis=1) / max(1, blocks.shape[1])).tolist()
         recent, peak, gain = state.recent, state.peak, state.gain
-        gains = np.ones(len(powers), np.float32)
-        starts = np.ones(len(powers), np.float32)  # the gain at a block's beginning, from which it goes over
-        quiet = np.zeros(len(powers), bool)
-        for number, power in enumerate(powers):
+        gains: list[float] = []
+        starts: list[float] = []  # the gain at a block's beginning, from which it goes over
+        silent: list[bool] = []
+        for power in powers:
             recent = (*recent[1 - self._blocks :], power) if self._blocks > 1 else (power,)
             peak = max(power, peak * self._fading)
             floor = max(LEAST, min(recent))
@@ -87,11 +87,14 @@ class Level:
             wanted = min(LOUD / short, (KNEE / short) ** 2, FLOOR / floor) ** 0.5
             before = gain
             gain = min(max(1.0, wanted), MOST_GAIN, gain * self._rise)
-            starts[number], gains[number] = min(before, gain), gain
+            starts.append(min(before, gain))
+            gains.append(gain)
             speech = peak > SPEAKS * floor
-            quiet[number] = power < (min(QUIET, max(SILENT * floor, BENEATH * peak)) if speech else QUIET)
+            silent.append(power < (min(QUIET, max(SILENT * floor, BENEATH * peak)) if speech else QUIET))
         state = state._replace(recent=recent, peak=peak, gain=gain)
-        if not len(powers) or gains.max() == 1.0:
+        quiet = np.array(silent, bool)
+        if max(gains, default=1.0) == 1.0:
             return blocks, quiet, state
+        first, last = np.array(starts, np.float32)[:, None], np.array(gains, np.float32)[:, None]
         along = np.arange(1, blocks.shape[1] + 1, dtype=np.float32) / blocks.shape[1]
-        return blocks * (starts[:, None] + (gains - starts)[:, None] * along), quiet, state
+        return blocks * (first + (last - first) * along), quiet, state

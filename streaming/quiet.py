@@ -30,7 +30,9 @@ class QuietFrames:
             return log_probs
         count = len(log_probs) + self._covers - 1
         blocks = np.concatenate([blocks, np.ones(count, bool)])[:count]
-        quiet = np.lib.stride_tricks.sliding_window_view(blocks, self._covers).all(axis=1)  # (T,)
+        quiet = blocks[: len(log_probs)]  # (T,)
+        for later in range(1, self._covers):
+            quiet = quiet & blocks[later : later + len(log_probs)]
         if not quiet.any():
             return log_probs
         log_probs = log_probs.copy()

@@ -11,6 +11,8 @@ from functools import cache
 import pytest
 from conftest import ROOT, SAMPLES
 
+from asr.acoustic.native_engine import fast_kernel
+
 # From low to high. A module may import its own room and those on lower floors, nowhere in it anything else.
 FLOORS = (
     ("models",),
@@ -151,7 +153,7 @@ def test_a_command_loads_no_other():
 
 def test_transcribing_loads_no_torch(model_folder):
     loaded = modules_after(command("transcribe", "--model", str(model_folder), str(SAMPLES / "greeting.wav")))
-    assert "onnxruntime" in loaded
+    assert ("onnxruntime" in loaded) == (fast_kernel() == 0)
     assert not loaded & set(HEAVY)
 
 

@@ -96,8 +96,8 @@ class NativeEngine(FramedEngine):
 
     def advance(self, states: Sequence[FramedState], frames: int) -> tuple[list[np.ndarray], list[FramedState]]:
         read = (frames - 1) * self.rates.frame_samples + self.rates.window_samples
-        samples = [np.ascontiguousarray(state.samples[:read], np.float32) for state in states]
-        if any(len(one) < read for one in samples):
+        samples = [state.samples for state in states]
+        if min(map(len, samples)) < read:
             raise ValueError(f"{frames} frames need {read} samples")
         before = [state.memory[0] for state in states]
         after = [np.empty_like(one) for one in before]
