@@ -168,4 +168,16 @@ def _compiled(digest: str) -> Path:
     return path
 
 
-__all__ = ["JUNCTION", "NONE", "RECORD", "Band", "Layer", "Lstm", "Matrix", "Model", "NetworkSizes", "Ngrams", "library"]
+__all__ = [
+    "JUNCTION",
+    "NONE",
+    "RECORD",
+    "Band",
+    "Layer",
+    "Lstm",
+    "Matrix",
+    "Model",
+    "NetworkSizes",
+    "Ngrams",
+    "library",
+]
