@@ -9,6 +9,8 @@
 #include <string.h>
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
+
+#include "processor.h"
 #define X86 1
 #endif
 
@@ -164,10 +166,8 @@ static const Kernel KERNELS[] = {
 
 static int runs_here(const Kernel *kernel) {
 #ifdef X86
-    __builtin_cpu_init();
-    if (kernel->product == product_vnni)
-        return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    if (kernel->product == product_avx2) return __builtin_cpu_supports("avx2");
+    if (kernel->product == product_vnni) return processor_has_avx512_vnni();
+    if (kernel->product == product_avx2) return processor_has_avx2();
 #endif
     return kernel->product == product_plain;
 }

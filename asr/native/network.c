@@ -15,6 +15,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#include "processor.h"
 #include "dots.h"
 
 #define PASTE(a, b) a##_##b
@@ -52,9 +53,7 @@ static Run *const runs[] = {
 /* The fastest kernel that this processor runs; 0 is the portable one, which is slow. */
 EXPORT uint32_t rill_network_kernel(void) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        return AVX512;
+    if (processor_has_avx512_vnni()) return AVX512;
 #endif
     return PORTABLE;
 }
