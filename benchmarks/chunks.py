@@ -4,7 +4,7 @@
 
 Streams the sample recordings. Milliseconds of computing per second of audio for features, network, decoder and the
 rest, and quantiles of the time one chunk takes. Features are timed in the part of the graph that makes them,
-which needs onnx (without it they count as network).
+which needs onnx (without it, and where the network runs in C, they count as network).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from measuring import RATE, median_seconds, parser, pin, report, speech
 
 from asr import Recognizer
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
+from asr.streaming.engine import OnnxEngine
 
 CHUNKS_MS = (40, 80, 160, 320, 0)  # 0: the whole recording at once
 
@@ -83,7 +84,9 @@ def measure(recognizer: Recognizer, graph: Path, audio: np.ndarray, chunk_ms: in
     block = min(chunk, 10 * RATE)
     frames = max(1, block // rates.frame_samples)
     heard = (frames - 1) * rates.frame_samples + rates.window_samples
-    features = feature_seconds(graph, heard) * (seconds * RATE / rates.frame_samples) / frames
+    features = 0.0
+    if isinstance(plain[0], OnnxEngine):
+        features = feature_seconds(graph, heard) * (seconds * RATE / rates.frame_samples) / frames
     per_second = {
         "features": features,
         "network": network.seconds - features,

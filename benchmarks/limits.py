@@ -4,7 +4,7 @@
 
 Chunks of 160 ms. "network" rows run the same weights from samples to log-probabilities, nothing else; "system" rows go
 on to words and partial results. The limit of one stream is how fast this core can read the
-weights once a frame; of 64 streams together, how fast it multiplies matrices. Needs the extra `train`; what is
+weights once a chunk; of 64 streams together, how fast it multiplies matrices. Needs the extra `train`; what is
 missing is left out.
 """
 
@@ -21,6 +21,7 @@ from measuring import RATE, median_seconds, parser, pin, report, speech
 from asr import Recognizer
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage
 from asr.streaming.engine import OnnxEngine
+from asr.streaming.framed import FramedEngine
 
 CHUNK = 2_560
 BATCH = 64
@@ -61,7 +62,7 @@ def torch_rows(audio: np.ndarray, package: ModelPackage) -> dict[str, float]:
     return found
 
 
-def batch_seconds(engine: OnnxEngine, frames: int = 5) -> float:
+def batch_seconds(engine: FramedEngine, frames: int = 5) -> float:
     """Seconds for a frame of one stream when 64 go together."""
     rates = engine.rates
     heard = np.zeros((frames - 1) * rates.frame_samples + rates.window_samples, np.float32)
@@ -121,12 +122,15 @@ def main() -> None:
     options = arguments.parse_args()
     pin(1)
     audio, package = speech(options.seconds), ModelPackage.open(DEFAULT_MODEL)
-    engines = {name: OnnxEngine(package.graph(name), package.rates, "phones") for name in ("onnx", "int8")}
-    found = {f"network: onnxruntime {name}": compute_seconds(stepped(one), audio) for name, one in engines.items()}
+    engines: dict[str, FramedEngine] = {
+        f"onnxruntime {name}": OnnxEngine(package.graph(name), package.rates, "phones") for name in ("onnx", "int8")
+    }
+    engines["kernels int8"] = package.engine("int8", "phones")
+    found = {f"network: {name}": compute_seconds(stepped(one), audio) for name, one in engines.items()}
     for name, engine in engines.items():
         found[f"network: {name}, {BATCH} streams together, each"] = batch_seconds(engine) / package.rates.seconds(1)
     found |= torch_rows(audio, package)
-    for name in engines:
+    for name in ("onnx", "int8"):
         for decoder in ("greedy", "lm"):
             recognizer = Recognizer.load(engine=name, decoder=decoder)
             found[f"system: {name}, {decoder}"] = compute_seconds(stepped(recognizer), audio)
@@ -135,18 +139,18 @@ def main() -> None:
     except ImportError:
         bounds = {}
     for name, bound in bounds.items():
-        found[f"limit: {name}, one stream, {bound['gigabytes']:.0f} GB/s"] = bound["one"] / package.rates.seconds(1)
+        found[f"limit: {name}, one stream, {bound['gigabytes']:.0f} GB/s"] = bound["one"] * RATE / CHUNK
         found[f"limit: {name}, many, {bound['peak']:.0f} GFLOP/s"] = bound["many"] / package.rates.seconds(1)
     rows = [
         {"what": name, "ms per s of audio": round(1_000 * seconds, 2), "times real time": round(1 / seconds, 1)}
         for name, seconds in found.items()
     ]
     report(options, rows, "what", "times real time")
-    for name, bound in bounds.items():
-        frame = package.rates.seconds(1)
-        one = bound["one"] / frame / found[f"network: onnxruntime {name}"]
-        many = bound["many"] / frame / found[f"network: {name}, {BATCH} streams together, each"]
-        print(f"{name}: {bound['weights'] / 1e6:.1f} M weights; {one:.0%} of the limit alone, {many:.0%} in a batch")
+    for name, engine in ((name, engine) for name in bounds for engine in engines if engine.endswith(name)):
+        bound = bounds[name]
+        one = bound["one"] * RATE / CHUNK / found[f"network: {engine}"]
+        many = bound["many"] / package.rates.seconds(1) / found[f"network: {engine}, {BATCH} streams together, each"]
+        print(f"{engine}: {bound['weights'] / 1e6:.1f} M weights; {one:.0%} of the limit alone, {many:.0%} in a batch")
 
 
 if __name__ == "__main__":

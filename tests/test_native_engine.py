@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from asr.acoustic import folder as folders
 from asr.acoustic.folder import ModelPackage
 from asr.acoustic.native_engine import NativeEngine, can_run, fast_kernel
 from asr.acoustic.stored_weights import stored_weights
+from asr.errors import ModelError
 from asr.streaming.engine import EngineError, OnnxEngine
 
 KERNELS = sorted({0, fast_kernel()})
@@ -108,8 +110,26 @@ def test_int8_takes_it_where_it_is_fast(model_folder, monkeypatch):
 )
 def test_other_networks_are_for_onnxruntime(model_folder, other):
     acoustic = ModelPackage.open(model_folder).acoustic
-    assert can_run(acoustic, "phones") and not can_run(acoustic, "states")
-    assert not can_run(acoustic | other, "phones")
+    assert can_run(acoustic)
+    assert not can_run(acoustic | other)
+
+
+def test_a_head_that_there_is_not_is_refused(model_folder):
+    with pytest.raises(EngineError, match="no output named 'states'; it has characters, phones"):
+        native(model_folder, 0, "states")
+
+
+def test_an_altered_file_is_found_whoever_reads_it(model_folder, tmp_path, monkeypatch):
+    folder = shutil.copytree(model_folder, tmp_path / "altered")
+    package = ModelPackage.open(folder)
+    for kernel, name in ((0, "model.int8.onnx"), (1, "model.safetensors")):
+        monkeypatch.setattr(folders, "fast_kernel", lambda kernel=kernel: kernel)
+        package.verify_weights("int8")
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ModelError, match=f"{name} was altered"):
+            package.verify_weights("int8")
+        (folder / name).write_bytes(whole)
 
 
 def test_weights_of_another_network_are_refused(model_folder, tmp_path):

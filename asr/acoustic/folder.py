@@ -23,6 +23,7 @@ DEFAULT_MODEL = "rill-en-small"
 FOLDER_FORMATS = (1, 2, 3, 4)  # the higher ones for models that older versions cannot run
 FORMAT_WITH_STATES = 3  # from here on a folder may have them
 STATES = "states.txt"  # of a model that has a state head
+NATIVE_WEIGHTS = "model.safetensors"  # that the kernels in C read
 WEIGHTS = {  # files that each engine reads
     "onnx": ("model.onnx", "model.safetensors"),
     "int8": ("model.int8.onnx",),
@@ -63,8 +64,8 @@ class ModelPackage:
         For ``int8`` it is the one in C where that is faster: with AVX-512 VNNI, and for LSTMs behind convolutions.
         """
         try:
-            if engine == "int8" and not full_context and can_run(self.acoustic, head) and (kernel := fast_kernel()):
-                return NativeEngine(self.folder / "model.safetensors", self.acoustic, self.rates, head, kernel)
+            if kernel := self._kernel(engine):
+                return NativeEngine(self.folder / NATIVE_WEIGHTS, self.acoustic, self.rates, head, kernel)
             return OnnxEngine(self.graph(engine), self.rates, head, threads, full_context)
         except EngineError as error:
             raise ModelError(f"{error}; {REMEDY}") from error
@@ -83,7 +84,12 @@ class ModelPackage:
 
     def verify_weights(self, engine: str) -> None:
         """Compare the files that an engine reads with their checksums; raises ModelError for one that was altered."""
-        Description.read(self.folder, "model", FOLDER_FORMATS, REMEDY).verify(*WEIGHTS[engine])
+        files = (NATIVE_WEIGHTS,) if self._kernel(engine) else WEIGHTS[engine]
+        Description.read(self.folder, "model", FOLDER_FORMATS, REMEDY).verify(*files)
+
+    def _kernel(self, engine: str) -> int:
+        """Which of the kernels in C runs an engine; 0: none."""
+        return fast_kernel() if engine == "int8" and can_run(self.acoustic) else 0
 
     @classmethod
     def open(cls, name_or_path: str | Path, weights: bool = True) -> ModelPackage:

@@ -36,7 +36,7 @@ def fast_kernel() -> int:
         return 0
 
 
-def can_run(acoustic: dict[str, Any], head: str) -> bool:
+def can_run(acoustic: dict[str, Any]) -> bool:
     """Whether there are kernels for a network, given the ``acoustic`` part of a model folder's description."""
     late = acoustic.get("look_ahead_frames", ())
     return (
@@ -46,7 +46,6 @@ def can_run(acoustic: dict[str, Any], head: str) -> bool:
         and acoustic["size"] % LANES == 0
         and len(late) <= MOST_LAYERS
         and max(late) <= MOST_LATE
-        and acoustic.get(head, 0) > 0
     )
 
 
@@ -63,8 +62,11 @@ class NativeEngine(FramedEngine):
             head: which output to return: ``characters``, ``phones`` or ``states``.
             kernel: `fast_kernel`, or 0 for the portable one.
         Raises:
-            EngineError: the weights cannot be read, or are of another network.
+            EngineError: there is no such head, the weights cannot be read, or they are of another network.
         """
+        heads = [name for name in HEADS if acoustic.get(name)]
+        if head not in heads:
+            raise EngineError(f"{weights}: no output named {head!r}; it has {', '.join(heads)}")
         frontend = FrontendConfig(**acoustic["frontend"])
         late = acoustic["look_ahead_frames"]
         sizes = NetworkSizes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import tempfile
+import threading
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -96,6 +97,8 @@ class NetworkSizes(ctypes.Structure):
     ]
 
 
+_OPENING = threading.Lock()
+
 _SIGNATURES = {
     "rill_scratch_new": (c_void_p, []),
     "rill_scratch_free": (None, [c_void_p]),
@@ -127,13 +130,18 @@ _SIGNATURES = {
 }
 
 
-@cache
 def library() -> ctypes.CDLL:
     """The library that was built with the package; without one of these sources it is compiled once, into the cache.
 
     Raises:
         RillError: there is none, and no compiler to make it.
     """
+    with _OPENING:  # network and search may be opened at the same time
+        return _library()
+
+
+@cache
+def _library() -> ctypes.CDLL:
     digest = sources_digest()
     loaded = _loaded(Path(__file__).with_name(NAME), digest) or _loaded(_compiled(digest), digest)
     if loaded is None or loaded.rill_record_size() != RECORD.itemsize:

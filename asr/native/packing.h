@@ -19,14 +19,14 @@ static void *piece(Piece *p, size_t bytes) {
     return found;
 }
 
-/* Memory on a cache line; where it is large, on pages as large as the system has: random ones of 4 kB leave no room in
-   the second cache for the weights that a recurrence reads again and again. */
+/* Memory on a cache line; that of large weights on pages as large as the system has: random ones of 4 kB leave no room
+   in the second cache for those that a recurrence reads again and again. */
 static void *aligned(size_t bytes) {
 #if defined(_WIN32)
     return _aligned_malloc(bytes, 64);
 #elif defined(__linux__)
     const size_t page = 2 << 20;
-    size_t to = bytes < page ? 64 : page;
+    size_t to = bytes < 4 * page ? 64 : page;
     void *found = aligned_alloc(to, (bytes + to - 1) / to * to);
     if (found && to == page) madvise(found, bytes, MADV_HUGEPAGE);
     return found;
