@@ -160,6 +160,10 @@ def test_what_was_hardly_heard_is_not_said(model: LanguageModel) -> None:
     careful = GraphDecoder(replace(model, weights=replace(WEIGHTS, least_confidence=0.5)), SURE)
     assert text(careful, rows("S IY AH K AE T", sureness=0.7)) == "see a cat"
     assert text(careful, rows("S IY AH K AE T", sureness=0.3)) == ""
+    strict = GraphDecoder(replace(model, weights=replace(WEIGHTS, lone_confidence=0.5)), SURE)
+    assert text(strict, rows("- S IY -", sureness=0.7)) == "see"
+    assert text(strict, rows("- S IY -", sureness=0.3)) == ""
+    assert text(strict, rows("S IY AH K AE T", sureness=0.3)) == "see a cat"  # more words than one
 
 
 def test_nothing_heard_is_nothing_said(decoder: GraphDecoder) -> None:

@@ -65,7 +65,7 @@ class Units(Protocol):
 
 # Lattice-free MMI makes posteriors flat: the correct phone seldom has half of the probability. A logistic regression
 # maps the mean log-posterior of a word to the probability that it is correct; `benchmarks/confidence.py` fits it.
-CONFIDENCE_SLOPE, CONFIDENCE_OFFSET = 1.1, 3.56
+CONFIDENCE_SLOPE, CONFIDENCE_OFFSET = 1.36, 4.51
 
 
 # Silence has one state while speech shares its probability among many. With this many nats added to the likelihood of

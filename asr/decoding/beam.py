@@ -223,7 +223,10 @@ class GraphDecoder:
         if not path.words:
             return ()
         found = self._spans(state, path.units, path.words)
-        if sum(word.confidence for word in found) < self._weights.least_confidence * len(found):
+        least = self._weights.least_confidence
+        if len(found) == 1:
+            least = max(least, self._weights.lone_confidence)
+        if sum(word.confidence for word in found) < least * len(found):
             return ()
         return found
 

@@ -34,13 +34,16 @@ class DecodingWeights:
     blank_penalty: float = 0.5  # nats per frame of blank, or of silence
     silence_cost: float = 2.0  # nats per silence, with phone states
     least_confidence: float = 0.3  # mean over an utterance's words; below it the utterance is rejected as noise
+    lone_confidence: float = 0.0  # the same of an utterance of one word, if it is more: noise seldom sounds like two
     other_speech_cost: float = 2.0  # nats per phone outside the sentences of a grammar
     first_weight: float = 0.2  # factor on the graph's costs where a large second model has given its own
     second_weight: float = 1.05  # factor on the costs of that model
 
 
 CTC_WEIGHTS = DecodingWeights()
-STATE_WEIGHTS = DecodingWeights(1.15, word_cost=1.0, blank_penalty=0.0, silence_cost=0.5, other_speech_cost=3.0)
+STATE_WEIGHTS = DecodingWeights(
+    1.15, word_cost=1.0, blank_penalty=0.0, silence_cost=0.5, lone_confidence=0.54, other_speech_cost=3.0
+)
 
 
 class Twin(NamedTuple):

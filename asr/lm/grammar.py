@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,8 @@ def grammar_model(path: Path, phones: TokenTable, weights: DecodingWeights = CTC
     """The words, pronunciations and graph of a grammar file.
 
     Silence is part of every grammar and gives no words. So is any sequence of phones, at a cost per phone: speech that
-    matches it better than any sentence is rejected. All sentences are equally likely, apart from the cost per word.
+    matches it better than any sentence is rejected, so that a sentence of one word need not be surer than others. All
+    sentences are equally likely, apart from the cost per word.
 
     Raises:
         UsageError: a grammar that `read_grammar` refuses, or a word of it that has no pronunciation.
@@ -74,6 +76,7 @@ def grammar_model(path: Path, phones: TokenTable, weights: DecodingWeights = CTC
     with tempfile.TemporaryDirectory(prefix="rill-grammar-") as scratch:
         graph = compose(_acceptor(grammar), pronunciations, len(phones), Path(scratch))
     graph = _with_other_speech(graph, len(phones), weights.other_speech_cost / weights.language_weight)
+    weights = replace(weights, lone_confidence=0.0)
     return LanguageModel(path, ("", *sounds), ((), *sounds.values()), graph, weights)
 
 
