@@ -135,7 +135,7 @@ def test_a_language_model_is_built_and_used(
     assert main() == 0, capsys.readouterr().err
     assert "foobaz F UW B AE Z" in (folder / "lexicon.txt").read_text().splitlines()
     config = json.loads((folder / "config.json").read_text())
-    config["weights"] = {"least_confidence": 0.0}  # the model of the tests is sure of nothing
+    config["weights"] = {"least_confidence": 0.0, "lone_confidence": 0.0}  # the model of the tests is sure of nothing
     (folder / "config.json").write_text(json.dumps(config))
     recognizer = Recognizer.load(model_folder, lm=folder)
     assert recognizer.decoder == "lm"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -78,14 +78,14 @@ class LanguageModel:
         Args:
             folder: to read.
             phones: of the acoustic model it will decode.
-            default: weights to decode with where the folder has none.
+            default: weights to decode with that the folder does not name.
         Raises:
             ModelError: a file is missing or altered, or the graph was built for other phones.
         """
         description = Description.read(folder, "language model", (FORMAT,), REMEDY)
         tokens = description.value("phones")
         try:
-            weights = DecodingWeights(**description.content["weights"]) if "weights" in description.content else default
+            weights = replace(default, **description.content.get("weights", {}))
             if not isinstance(tokens, list):
                 raise TypeError("its phones are no list")
             for name, weight in asdict(weights).items():
