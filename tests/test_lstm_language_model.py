@@ -207,7 +207,7 @@ def test_words_of_a_lexicon_are_looked_up_once(trained, tmp_path, monkeypatch):
     expected = model.encode(tuple(words))
     assert expected[2] == UNKNOWN and expected[1] == model.words.index("fox")
     assert model.ids_of(words).tolist() == model.ids_of(tuple(words)).tolist() == expected
-    monkeypatch.setattr(LstmLanguageModel, "encode", lambda *_: pytest.fail("they were to be found"))
+    monkeypatch.setattr(LstmLanguageModel, "_words", lambda *_: pytest.fail("they were to be found"))
     assert LstmLanguageModel.open(trained[0]).ids_of(words).tolist() == expected
 
 

@@ -52,7 +52,9 @@ def _arrays(graph: Graph) -> Arrays:
     np.cumsum(graph.counts, out=first[1:])
     arcs = np.empty(len(graph.phones), ARC)
     arcs["target"], arcs["weight"] = graph.targets, graph.weights
-    arcs["label"] = graph.words.astype(np.uint32) * MOST_PHONES + graph.phones.astype(np.uint32)
+    arcs["label"] = graph.words
+    arcs["label"] *= MOST_PHONES  # in place: a sum would take as much memory as the arcs
+    arcs["label"] += graph.phones
     library().rill_graph_link(first.ctypes.data, arcs.ctypes.data, len(graph.counts))
     arrays: Mapping[str, np.ndarray] = {
         "start": np.array([graph.start], np.uint32),

@@ -65,6 +65,9 @@ class LstmLanguageModel:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """By id, read when they are asked for; raises ModelError when they are missing, altered or too few."""
+        return self._words()
+
+    def _words(self) -> tuple[str, ...]:
         words = tuple(self.description.verified(WORDS).decode("utf-8").split("\n")[:-1])
         if len(words) != self.bands[-1]:
             raise ModelError(
@@ -100,11 +103,15 @@ class LstmLanguageModel:
 
     def ids_of(self, words: Sequence[str]) -> np.ndarray:
         """Ids (W,) uint32 of the words of a decoding graph; those of a stored lexicon are looked up once and kept."""
-        name = None
-        if isinstance(words, StoredWords):
-            identity = f"{words.checksum} {self.description.checksums(WORDS)[WORDS]}"
-            name = f"lstm-words-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
-        return kept_arrays(name, lambda: {"ids": np.array(self.encode(words), np.uint32)})["ids"]
+        if not isinstance(words, StoredWords):
+            return np.array(self.encode(words), np.uint32)
+
+        def make() -> dict[str, np.ndarray]:
+            ids = {word: number for number, word in enumerate(self._words())}  # not needed again, and large
+            return {"ids": np.array([ids.get(word, UNKNOWN) for word in words], np.uint32)}
+
+        identity = f"{words.checksum} {self.description.checksums(WORDS)[WORDS]}"
+        return kept_arrays(f"lstm-words-{hashlib.sha256(identity.encode()).hexdigest()[:32]}", make)["ids"]
 
     def start(self, batch: int = 1) -> np.ndarray:
         """The states (B, D) before any text."""
