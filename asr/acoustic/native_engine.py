@@ -124,6 +124,9 @@ def _parts(
     def floats(name: str) -> np.ndarray:
         return np.ascontiguousarray(weights[name], np.float32)
 
+    def halves(name: str) -> np.ndarray:
+        return np.ascontiguousarray(weights[name], np.float16)
+
     def both(name: str) -> Iterator[np.ndarray]:
         return (floats(f"{name}.{part}") for part in ("weight", "bias"))
 
@@ -135,9 +138,9 @@ def _parts(
     yield floats("front.one.bias")
     yield np.ascontiguousarray(floats("front.two.weight").transpose(2, 3, 1, 0))  # (stack + 2, 3, C, D)
     yield floats("front.two.bias")
-    linear = floats("front.linear.weight")  # of inputs (D, M / 4); the kernels have them the other way round
+    linear = halves("front.linear.weight")  # of inputs (D, M / 4); the kernels have them the other way round
     channels = len(weights["front.two.bias"])
-    yield from _quantised(linear.reshape(size, channels, -1).transpose(0, 2, 1).reshape(size, -1))
+    yield linear.reshape(size, channels, -1).transpose(0, 2, 1).reshape(size, -1)
     yield floats("front.linear.bias")
     yield from both("front.norm")
     # Of 16 units all gates lie together: input, forget, cell, output.
@@ -145,21 +148,14 @@ def _parts(
     for number, late in enumerate(acoustic["look_ahead_frames"]):
         layer = f"encoder.layers.{number}"
         yield from both(f"{layer}.norm")
-        yield from _quantised(floats(f"{layer}.lstm.weight_ih_l0")[order])
+        yield halves(f"{layer}.lstm.weight_ih_l0")[order]
         yield (floats(f"{layer}.lstm.bias_ih_l0") + floats(f"{layer}.lstm.bias_hh_l0"))[order]
-        yield from _quantised(floats(f"{layer}.lstm.weight_hh_l0")[order])
+        yield halves(f"{layer}.lstm.weight_hh_l0")[order]
         yield None
         if late:
             yield from both(f"{layer}.look_ahead.norm")
-            yield from _quantised(floats(f"{layer}.look_ahead.mix.weight"))
+            yield halves(f"{layer}.look_ahead.mix.weight")
             yield floats(f"{layer}.look_ahead.mix.bias")
     yield from both(f"{head}.0")
-    yield from _quantised(floats(f"{head}.1.weight"))
+    yield halves(f"{head}.1.weight")
     yield floats(f"{head}.1.bias")
-
-
-def _quantised(weights: np.ndarray) -> Iterator[np.ndarray]:
-    """Weights (outputs, inputs) in 8 bits, and the scale of each output."""
-    most = np.maximum(np.abs(weights).max(axis=1), 1e-30)
-    yield np.rint(weights * (127 / most)[:, None]).astype(np.int8)
-    yield (most / 127).astype(np.float32)

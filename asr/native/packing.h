@@ -49,10 +49,18 @@ static const float *copied(Piece *p, const void *from, size_t count) {
     return to;
 }
 
-/* weights (outputs, inputs) of 8 bits, scales (outputs) and bias (outputs) or NULL: the next three parts. */
+/* A finite half-precision number. */
+static inline float widened(uint16_t half) {
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13 | (uint32_t)(half & 0x8000) << 16;
+    float found;
+    memcpy(&found, &bits, sizeof found);
+    return found * 0x1p112f;  // the exponents' biases are 112 apart
+}
+
+/* weights (outputs, inputs) in half precision, and bias (outputs) or NULL: the next two parts. */
 static Matrix packed(Piece *p, const void *const **part, uint32_t outputs, uint32_t inputs, int32_t offset) {
-    const int8_t *weights = *(*part)++;
-    const float *scales = *(*part)++, *bias = *(*part)++;
+    const uint16_t *weights = *(*part)++;
+    const float *bias = *(*part)++;
     Matrix m = {inputs, outputs, (outputs + BLOCK - 1) / BLOCK, NULL, NULL, NULL, NULL};
     size_t padded = (size_t)m.blocks * BLOCK;
     m.weights = piece(p, padded * inputs);
@@ -60,18 +68,25 @@ static Matrix packed(Piece *p, const void *const **part, uint32_t outputs, uint3
     m.scales = piece(p, padded * sizeof(float));
     m.bias = piece(p, padded * sizeof(float));
     if (!m.weights) return m;
+    memset(m.weights, 128, padded * inputs);
     for (uint32_t o = 0; o < padded; o++) {
+        m.shift[o] = 0, m.scales[o] = 0.0f, m.bias[o] = -1e30f;
+        if (o >= outputs) continue;
+        const uint16_t *row = weights + (size_t)o * inputs;
         uint8_t *to = m.weights + (size_t)(o / BLOCK) * inputs * BLOCK + o % BLOCK * 4;
-        int32_t sum = 0;
-        for (uint32_t k = 0; k < inputs; k += 4, to += 4 * BLOCK)
-            for (uint32_t j = 0; j < 4; j++) {
-                int8_t weight = o < outputs ? weights[(size_t)o * inputs + k + j] : 0;
-                to[j] = (uint8_t)(weight + 128);
-                sum += weight;
-            }
+        int32_t largest = 0, sum = 0;
+        for (uint32_t k = 0; k < inputs; k++) largest = (row[k] & 0x7fff) > largest ? row[k] & 0x7fff : largest;
+        float most = widened((uint16_t)largest), inverse = largest ? 127.0f / most : 0.0f;
+        for (uint32_t k = 0; k < inputs; k += LANES) {
+            uint8_t line[LANES];
+            for (uint32_t j = 0; j < LANES; j++) line[j] = (uint8_t)(int32_t)(widened(row[k + j]) * inverse + 128.5f);
+            for (uint32_t j = 0; j < LANES; j++) sum += line[j];
+            for (uint32_t j = 0; j < LANES; j += 4, to += 4 * BLOCK) memcpy(to, line + j, 4);
+        }
+        sum -= 128 * (int32_t)inputs;
         m.shift[o] = offset * sum;
-        m.scales[o] = o < outputs ? scales[o] : 0.0f;
-        m.bias[o] = o >= outputs ? -1e30f : bias ? bias[o] : 0.0f;
+        m.scales[o] = most / 127.0f;
+        m.bias[o] = bias ? bias[o] : 0.0f;
     }
     return m;
 }
