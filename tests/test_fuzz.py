@@ -13,7 +13,7 @@ from conftest import ROOT, wav_bytes
 
 from asr.audio.files import AudioFile
 from asr.errors import AudioError, ModelError, RillError
-from asr.lm.folder import LanguageModel, _read_lexicon
+from asr.lm.folder import LanguageModel
 from asr.words.tokens import PHONES, TokenTable
 from benchmarks import fuzz
 from benchmarks.fuzz_targets import Target, audio_targets, protocol_targets, text_targets
@@ -54,17 +54,6 @@ def changed(small_lm_folder: Path, tmp_path: Path):
 def test_a_language_model_with_odd_values_is_told(changed, key, value):
     with pytest.raises(ModelError, match="is no language model folder"):
         changed(key, value)
-
-
-def test_words_that_a_lexicon_lacks_are_told():
-    words, pronunciations = _read_lexicon("hello HH AH L OW\nqueue HH Q\n", PHONE_TABLE)
-    assert words == ("", "hello", "queue")
-    assert len(pronunciations[1][0]) == 4
-    for word in (2, 3):
-        with pytest.raises(ModelError, match=f"no word {word} in these phones"):
-            pronunciations[word]
-    with pytest.raises(ModelError):
-        list(pronunciations)
 
 
 @pytest.mark.parametrize("rate", [1, 16, 999, 2_000_000])
