@@ -191,9 +191,9 @@ def test_devices_are_listed_and_found_by_name(sounds: SoundServer) -> None:
     [
         (["--format", "xml"], "unknown format"),
         (["--seconds", "0"], "must be positive"),
-        (["--seconds", "soon"], "valid number"),
+        (["--seconds", "soon"], "is not a valid"),
         (["--save-audio", "sound.mp3"], ".wav or .flac"),
-        (["--chunk-ms", "many"], "valid integer"),
+        (["--chunk-ms", "many"], "is not a valid"),
         (["--end-silence", "0"], "--end-silence must be a positive"),
         (["--end-sentence", "-1"], "--end-sentence must be a positive"),
         (["--lead-silence", "inf"], "--lead-silence must be a positive"),
