@@ -38,8 +38,9 @@ class RecognizerOptions:
 
     Attributes:
         model: the name of a shipped model or the path of a model folder.
-        engine: ``int8``, whose text may depend a little on the chunks; ``onnx``, several times slower, in fp32: the
-            same text for any chunks; or ``torch``, the same with torch, which must be installed.
+        engine: ``int8``, whose text may depend a little on the chunks where the processor has no AVX-512 VNNI;
+            ``onnx``, several times slower, in fp32: the same text for any chunks; or ``torch``, the same with torch,
+            which must be installed.
         decoder: ``lm``: words of a lexicon, weighted by a language model; ``greedy``: the most probable character of
             each frame. ``lm`` by default, unless the model has no language model.
         lm: folder of another language model than the model's own; `asr lm build` makes one.

@@ -50,7 +50,7 @@ class BatchedEngine:
     stream never waits. Streams with different numbers of frames waiting run the number common to all of them, and those
     with more continue in the next batch: the network costs about as much for a frame of one stream as of several.
 
-    In fp32 the rows equal those of the stream alone up to float rounding. In int8 graphs activations are scaled by the
+    In fp32 the rows equal those of the stream alone up to float rounding. onnxruntime's int8 scales activations by the
     largest of the whole batch, so rows depend a little on the other streams, as they do on the chunks.
     """
 
