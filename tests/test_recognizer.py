@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 
 from asr import Recognizer
 from asr.acoustic.folder import DEFAULT_MODEL, ModelPackage, find_model
+from asr.acoustic.native_engine import fast_kernel
 from asr.errors import AudioError, DamagedAudioError, ModelError, RillError, UnknownModelError, UsageError
 from asr.streaming.endpoint import EndpointRule
 from asr.streaming.results import Result, Word, joined
@@ -220,7 +221,7 @@ def test_a_truncated_file_raises_with_what_was_heard(recognizer, speech, tmp_pat
 @pytest.mark.parametrize(
     ("file", "engine"),
     [
-        ("model.int8.onnx", "int8"),
+        ("model.safetensors" if fast_kernel() else "model.int8.onnx", "int8"),
         ("model.onnx", "onnx"),
         ("model.safetensors", "onnx"),
         ("model.safetensors", "torch"),
@@ -245,7 +246,7 @@ def test_a_missing_or_altered_file_of_a_model_is_named(model_folder, tmp_path, f
 
 def test_an_engine_needs_its_own_files_alone(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "model")
-    for name in ("model.onnx", "model.safetensors"):
+    for name in ("model.onnx", "model.int8.onnx" if fast_kernel() else "model.safetensors"):
         (folder / name).unlink()
     assert Recognizer.load(folder, engine="int8").sample_rate == 16_000
 
