@@ -54,7 +54,7 @@ def _arrays(graph: Graph) -> Arrays:
     arcs["target"], arcs["weight"] = graph.targets, graph.weights
     arcs["label"] = graph.words
     arcs["label"] *= MOST_PHONES  # in place: a sum would take as much memory as the arcs
-    arcs["label"] += graph.phones
+    np.add(arcs["label"], graph.phones, out=arcs["label"], casting="unsafe")  # those of a grammar have 64 bits
     library().rill_graph_link(first.ctypes.data, arcs.ctypes.data, len(graph.counts))
     arrays: Mapping[str, np.ndarray] = {
         "start": np.array([graph.start], np.uint32),
