@@ -15,7 +15,6 @@ from serving import PATIENCE_SECONDS, Server, serving, wait_for
 from asr.audio.files import AudioFile
 from asr.cli.main import main
 from asr.client import Client
-from asr.decoding.rescoring import Rescoring
 from asr.errors import AudioError, ServerError, UsageError
 from asr.recognizer import Recognizer
 from asr.streaming.results import Result
@@ -155,9 +154,9 @@ def test_a_server_that_dies_leaves_what_was_said() -> None:
 
 @pytest.mark.usefixtures("shipped_recognizer")
 def test_a_recording_goes_on_when_the_server_is_back() -> None:
-    """The new server's language model has not heard the utterances before, so here it never remembers them."""
-    options = ("--engine", "onnx", "--rescore-alone")
-    alone = Recognizer.load(engine="onnx", rescoring=Rescoring(carry=False), readable=True)
+    """The new server's LSTM has not heard the utterances before, and counts frames anew, so here it has no say."""
+    options = ("--engine", "onnx", "--rescore", "none")
+    alone = Recognizer.load(engine="onnx", rescoring=False, readable=True)
     pause = np.zeros(32_000, np.float32)
     chunks = chunks_of(np.concatenate([samples_of("greeting"), pause, samples_of("weather")]), 8_000)
     told: list[str] = []
