@@ -1,5 +1,6 @@
 """The LSTM language model: trained, exported, read in C; chunked reading, generation, perplexity, wrong input."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,18 @@ def test_every_kernel_says_the_same_and_what_the_network_says(config, kernels, t
         np.testing.assert_allclose(every, whole[:3], atol=0.3)
     assert np.abs(found[0] - there.numpy()).mean() < 0.03  # activations have 8 bits
     assert np.abs(found[0] - there.numpy()).max() < 0.5
+
+
+@pytest.mark.parametrize("bands", [[5, 10], [9, 4, 20], [4, 40], [4, 8, 90], [1_000_000]])
+def test_bands_of_other_weights_are_told(trained, tmp_path, bands):
+    for file in trained[0].iterdir():
+        if file.suffix != ".pt":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    description = json.loads((tmp_path / "config.json").read_text())
+    assert description["bands"] != bands
+    (tmp_path / "config.json").write_text(json.dumps(description | {"bands": bands}))
+    with pytest.raises(ModelError, match="cannot be used"):
+        LstmLanguageModel.open(tmp_path)
 
 
 def test_what_was_said_before_must_be_of_as_many_texts(trained):

@@ -187,30 +187,38 @@ def _packed(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _network(arrays: Mapping[str, np.ndarray], bands: Sequence[int]) -> Lstm:
-    """What points to the arrays of `_packed`, which must outlive it."""
+    """What points to the arrays of `_packed`, which must outlive it.
+
+    Raises:
+        ValueError: they do not fit each other or the bands, so that what runs in C would read behind their ends.
+    """
     depth = sum(name.startswith("bias.") for name in arrays)
     width, size = len(arrays["output.bias"]), len(arrays["bias.0"]) // 4
+    if list(bands) != sorted(set(bands)) or len(arrays["head.bias"]) != bands[0] + len(bands) - 1:
+        raise ValueError(f"its bands {list(bands)} are not those of its weights")
 
-    def matrix(name: str, rows: int) -> object:
-        return matrix_of({key: arrays[f"{name}.{key}"] for key in ("codes", "scales", "sums")}, rows)
+    def matrix(name: str, rows: int, columns: int) -> object:
+        return matrix_of({key: arrays[f"{name}.{key}"] for key in ("codes", "scales", "sums")}, rows, columns)
 
     layers = (Layer * depth)()
     for k in range(depth):
-        bias = arrays[f"bias.{k}"].ctypes.data
-        layers[k] = Layer(matrix(f"input.{k}", 4 * size), matrix(f"recurrent.{k}", 4 * size), bias)
+        if len(arrays[f"bias.{k}"]) != 4 * size:
+            raise ValueError("its layers differ in size")
+        inputs = matrix(f"input.{k}", 4 * size, size if k else width)
+        layers[k] = Layer(inputs, matrix(f"recurrent.{k}", 4 * size, size), arrays[f"bias.{k}"].ctypes.data)
     rare = (Band * (len(bands) - 1))()
     for k in range(1, len(bands)):
         narrow = int(np.count_nonzero(arrays[f"narrow.{k}.scales"]))  # a row that is not padding has a scale
-        vectors = matrix(f"vectors.{k}", bands[k] - bands[k - 1])
-        rare[k - 1] = Band(vectors, matrix(f"narrow.{k}", narrow), matrix(f"widen.{k}", width))
+        vectors = matrix(f"vectors.{k}", bands[k] - bands[k - 1], narrow)
+        rare[k - 1] = Band(vectors, matrix(f"narrow.{k}", narrow, width), matrix(f"widen.{k}", width, narrow))
     return Lstm(
         layers=layers,
         rare=rare,
         ends=arrays["ends"].ctypes.data,
         head_bias=arrays["head.bias"].ctypes.data,
         output_bias=arrays["output.bias"].ctypes.data,
-        head=matrix("head", len(arrays["head.bias"])),
-        output=matrix("output", width),
+        head=matrix("head", len(arrays["head.bias"]), width),
+        output=matrix("output", width, size),
         depth=depth,
         size=size,
         width=width,

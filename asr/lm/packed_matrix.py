@@ -30,7 +30,14 @@ def pack_matrix(codes: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def matrix_of(arrays: Mapping[str, np.ndarray], rows: int) -> Matrix:
-    """What points to the arrays of `pack_matrix`, which must outlive it; ``rows`` are those that are not padding."""
+def matrix_of(arrays: Mapping[str, np.ndarray], rows: int, columns: int) -> Matrix:
+    """What points to the arrays of `pack_matrix`, which must outlive it; padding is not counted.
+
+    Raises:
+        ValueError: they are of a matrix of another size.
+    """
+    blocks, fours = arrays["codes"].shape[:2]
+    if (blocks, fours) != (-(-rows // LANES), -(-columns // FOUR)):
+        raise ValueError(f"a matrix of {rows} by {columns} numbers is in {blocks} blocks of {fours} fours")
     pointers = {name: arrays[name].ctypes.data for name in ("codes", "scales", "sums")}
-    return Matrix(**pointers, rows=rows, columns=arrays["codes"].shape[1] * FOUR)
+    return Matrix(**pointers, rows=rows, columns=fours * FOUR)
